@@ -1,0 +1,49 @@
+"""Retrieve, rerank and evaluate. The names a user starts with; torch is imported when the first model is.
+
+>>> from rerank import Reranker
+>>> ranking = Reranker("cross-encoder/ms-marco-MiniLM-L12-v2").rank("what is a reranker?", ["one", "two"])
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from rerank.errors import RerankError
+from rerank.types import Candidate, Document, Qrels, Query, Ranking, Run
+
+if TYPE_CHECKING:
+    from rerank.datasets import Dataset
+    from rerank.evaluate import evaluate
+    from rerank.pipeline import Pipeline
+    from rerank.rerankers.reranker import Reranker
+
+__version__ = "0.1.0"
+__all__ = [
+    "Candidate",
+    "Dataset",
+    "Document",
+    "Pipeline",
+    "Qrels",
+    "Query",
+    "Ranking",
+    "RerankError",
+    "Reranker",
+    "Run",
+    "evaluate",
+]
+
+_LAZY = {
+    "Dataset": "rerank.datasets",
+    "Pipeline": "rerank.pipeline",
+    "Reranker": "rerank.rerankers.reranker",
+    "evaluate": "rerank.evaluate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'rerank' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

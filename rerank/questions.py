@@ -1,0 +1,247 @@
+"""The contract in the middle: what algorithms may ask, what judges answer, and the two roles themselves.
+
+An algorithm is a generator that yields questions and receives their answers, in the same order; one `yield` is a round.
+A judge answers questions with one model and one prompt. The scheduler (`rerank.engine.scheduler`) stands between them.
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
+
+from rerank.errors import InputError
+from rerank.types import Document, Query, Ranking
+
+__all__ = [
+    "Announce",
+    "Answer",
+    "Bill",
+    "Compare",
+    "Compared",
+    "Grade",
+    "GradeSet",
+    "Graded",
+    "GradedSet",
+    "Heard",
+    "Judge",
+    "Permute",
+    "Permuted",
+    "Pick",
+    "Picked",
+    "Plan",
+    "Question",
+    "Write",
+    "Written",
+    "content_key",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """The score of one document: higher is better."""
+
+    score: float
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GradedSet:
+    """The scores of a set of documents that were read together, in the order asked."""
+
+    scores: tuple[float, ...]
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """P(the first document wins); None when what the model wrote could not be read."""
+
+    probability: float | None
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """The indices picked, best (or worst) first, and the scores of all documents where the model gives them."""
+
+    indices: tuple[int, ...]
+    scores: tuple[float, ...] | None = None
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Permuted:
+    """Groups of indices, best first; the members of a group tie."""
+
+    groups: tuple[tuple[int, ...], ...]
+    scores: tuple[float, ...] | None = None
+    repairs: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The indices alone; those that tie keep the order of their group."""
+        return tuple(index for group in self.groups for index in group)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the model wrote."""
+
+    text: str
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An announcement was taken note of."""
+
+    repairs: tuple[str, ...] = ()
+
+
+Answer: TypeAlias = Graded | GradedSet | Compared | Picked | Permuted | Written | Heard
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """How relevant is this document? -> `Graded`."""
+
+    answered_by: ClassVar[type[Graded]] = Graded
+    query: Query
+    document: Document
+    draw: int = 0
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """The documents the question shows, in order."""
+        return (self.document,)
+
+
+@dataclass(frozen=True, slots=True)
+class GradeSet:
+    """How relevant is each of these, read together? One call, never split -> `GradedSet`."""
+
+    answered_by: ClassVar[type[GradedSet]] = GradedSet
+    query: Query
+    documents: tuple[Document, ...]
+    draw: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Is the first more relevant than the second, shown in this ONE order? -> `Compared`."""
+
+    answered_by: ClassVar[type[Compared]] = Compared
+    query: Query
+    first: Document
+    second: Document
+    draw: int = 0
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """The documents the question shows, in order."""
+        return (self.first, self.second)
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """Which `count` of these are the most (`worst`: the least) relevant? -> `Picked`."""
+
+    answered_by: ClassVar[type[Picked]] = Picked
+    query: Query
+    documents: tuple[Document, ...]
+    count: int = 1
+    worst: bool = False
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= len(self.documents):
+            raise InputError(f"cannot pick {self.count} of {len(self.documents)} documents")
+
+
+@dataclass(frozen=True, slots=True)
+class Permute:
+    """In which order of relevance do these stand? -> `Permuted`."""
+
+    answered_by: ClassVar[type[Permuted]] = Permuted
+    query: Query
+    documents: tuple[Document, ...]
+    draw: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write a text about the query and these documents -> `Written`."""
+
+    answered_by: ClassVar[type[Written]] = Written
+    query: Query
+    documents: tuple[Document, ...] = ()
+    draw: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """These documents open a question that is coming; a judge may prepare for it or ignore it -> `Heard`."""
+
+    answered_by: ClassVar[type[Heard]] = Heard
+    query: Query
+    documents: tuple[Document, ...]
+    draw: int = 0
+
+
+Question: TypeAlias = Grade | GradeSet | Compare | Pick | Permute | Write | Announce
+
+Plan: TypeAlias = Generator[list[Question], list[Answer], Ranking]
+"""An algorithm at work on one query."""
+
+
+class Bill(Protocol):
+    """Where work is charged to; `rerank.cost.Ledger` is the one that is kept."""
+
+    def charge(self, query_id: str, **amounts: float) -> None:
+        """Add amounts (tokens, flops, …) to one query's account and to the total."""
+
+    def note(self, name: str, value: str) -> None:
+        """Record a choice that was made, such as the attention provider."""
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Answers questions with one model and one prompt."""
+
+    key: str
+    """Hash of model, revision, prompt, tokenizer and options: part of every journal key."""
+    answers: frozenset[type]
+    """The question kinds it can answer."""
+    reads_ids: bool
+    """True when the answer depends on ids (an oracle with judgments), not on texts alone."""
+
+    def answer(self, questions: Sequence[Question], bill: Bill) -> Iterator[tuple[int, Answer | Exception]]:
+        """Yield (index of the question, its answer) in any order, as they become known.
+
+        An exception in an answer's place fails that question alone. When `answer` itself raises, the questions that
+        are still open are asked again, one at a time, so that only those fail which cannot be answered.
+        """
+
+
+def content_key(judge: Judge, question: Question) -> str:
+    """What makes two questions the same question: the judge, the kind, the order and the texts (32 hex digits).
+
+    Ids are left out, so that equal texts share an answer, unless the judge reads ids.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    parts = [judge.key, type(question).__name__, str(question.draw)]
+    if isinstance(question, Pick):
+        parts += [str(question.count), str(question.worst)]
+    parts += [question.query.text, question.query.instruction]
+    for document in question.documents:
+        parts += [document.title, document.text]
+    if judge.reads_ids:
+        parts += [question.query.query_id, *(document.doc_id for document in question.documents)]
+    for part in parts:
+        encoded = part.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return digest.hexdigest()

@@ -1,0 +1,106 @@
+"""Names to things: "bm25" to the class that is it, loaded when first asked for.
+
+The tables are strings, so that listing costs no import and `rerank` can reach its neighbours `retrievers` and
+`training` without importing them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import import_module, util
+from pathlib import Path
+from typing import Any
+
+from rerank.errors import MissingExtra, UnknownName
+
+__all__ = ["TABLES", "clash", "did_you_mean", "extra_for", "load", "names", "unknown"]
+
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "algorithm": {
+        "pointwise": "rerank.algorithms.pointwise:pointwise",
+    },
+    "judge": {
+        "cross-encoder": "rerank.judges.cross_encoder:CrossEncoder",
+        "oracle": "rerank.judges.fake:Oracle",
+    },
+    "retriever": {
+        "bm25": "retrievers.bm25:BM25",
+        "saved": "retrievers.saved:SavedRun",
+    },
+}
+
+EXTRAS: Mapping[str, str] = {
+    "faiss": "dense",
+    "fastapi": "serve",
+    "matplotlib": "report",
+    "onnxruntime": "onnx",
+    "openvino": "openvino",
+    "pyserini": "lucene",
+    "ray": "ray",
+    "sentence_transformers": "dense",
+}
+"""Which extra brings which package."""
+
+
+def names(kind: str) -> list[str]:
+    """The names registered for a kind, sorted."""
+    return sorted(TABLES[kind])
+
+
+def load(kind: str, name: str) -> Any:
+    """The thing that a name stands for.
+
+    Raises:
+        UnknownName: when nothing of that kind has the name.
+        MissingExtra: when its packages are not installed, or another project's package stands in their place.
+    """
+    if name not in TABLES[kind]:
+        raise unknown(kind, name, TABLES[kind])
+    module_name, _, attribute = TABLES[kind][name].partition(":")
+    if (where := clash(module_name.partition(".")[0])) is not None:
+        raise MissingExtra(
+            f"{kind} {name!r} lives in our package {module_name.partition('.')[0]!r}, but Python finds another one at "
+            f"{where}; run 'rerank doctor', then remove or rename that one"
+        )
+    try:
+        return getattr(import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise extra_for(f"{kind} {name!r}", package) from error
+
+
+def extra_for(what: str, package: str) -> MissingExtra:
+    """The error for a feature whose package is not installed."""
+    extra = EXTRAS[package]
+    return MissingExtra(f"{what} needs the {extra!r} extra: pip install 'rerank-toolkit[{extra}]'")
+
+
+def clash(package: str) -> Path | None:
+    """Where Python finds a package of this name, when it is not ours; None when it is ours.
+
+    `retrievers` and `training` are names that other projects use too; ours lie beside `rerank`.
+    """
+    ours = Path(__file__).resolve().parent.parent / package
+    spec = util.find_spec(package)
+    if spec is None:
+        return None
+    found = [Path(place).resolve() for place in spec.submodule_search_locations or [spec.origin or ""]]
+    return None if ours in found else found[0]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """'; did you mean …?' when a known name is near, else a list of what there is."""
+    known = sorted(known)
+    folded = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {folded[near[0]]!r}?"
+    return f"; there is {', '.join(map(repr, known))}" if known else "; there are none"
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    """The error for a name that nothing of its kind has."""
+    return UnknownName(f"no {kind} is called {name!r}{did_you_mean(name, known)}")
