@@ -10,7 +10,8 @@ RerankError
 ├── JudgeError            a judge could not answer a question; names the question
 └── DeadlineExceeded      a plan was not finished in time
 
-The command line prints any of them in one line and exits with 2; every other exception is a bug and keeps its traceback.
+The command line prints any of them in one line and exits with 2; every other exception is a bug and keeps its
+traceback.
 """
 
 from __future__ import annotations
