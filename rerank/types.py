@@ -54,7 +54,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A document and the score of the stage that ranked it: higher is better; None where that stage did not score it."""
+    """A document and the score of the stage that ranked it: higher is better; None where it did not score it."""
 
     document: Document
     score: float | None = None
