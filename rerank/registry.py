@@ -28,6 +28,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "bm25": "retrievers.bm25:BM25",
         "saved": "retrievers.saved:SavedRun",
     },
+    "stage": {
+        "reranker": "rerank.rerankers.reranker:Reranker",
+    },
 }
 
 EXTRAS: Mapping[str, str] = {

@@ -1,0 +1,339 @@
+"""Stages into pipelines: `bm25 % 100 >> cross_encoder % 20`, in Python or in TOML.
+
+`>>` joins stages, `stage % n` says how many candidates a stage hands on:
+
+- `retriever % n` retrieves n documents (1,000 when nothing is said);
+- `reranker % n` admits its best n to the next stage; those not admitted stay below, in their order and unscored;
+- on the last stage `% n` shortens what the pipeline returns to n, for its reader is the next stage.
+
+A pipeline is a flat row of steps, so joining is associative and pipelines join with pipelines. Every stage runs over
+all queries at once, because that is where the speed is.
+
+The same in a file, where `cutoff = n` is `% n` and the other keys are options of the stage:
+
+    [[stage]]
+    retriever = "bm25"
+    cutoff = 100
+
+    [[stage]]
+    reranker = "cross-encoder/ms-marco-MiniLM-L12-v2"
+    max_tokens = 256
+    cutoff = 20
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
+
+from rerank import config, registry
+from rerank.errors import ConfigError, InputError
+from rerank.types import Query, Ranking
+
+__all__ = ["DEFAULT_CUTOFF", "NO_EXCLUSIONS", "Pipeline", "Reranks", "Retriever", "Stage", "Step"]
+
+DEFAULT_CUTOFF = 1000
+"""How many documents a retriever retrieves when nothing is said: TREC's usual depth."""
+
+NO_EXCLUSIONS: Mapping[str, Collection[str]] = MappingProxyType({})
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Finds candidates in a collection."""
+
+    def retrieve(
+        self, queries: Sequence[Query], cutoff: int, *, exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS
+    ) -> list[Ranking]:
+        """The best `cutoff` documents of each query, best first, in the order of the queries.
+
+        Args:
+            queries: any number of them.
+            cutoff: how many documents to retrieve for each, at least 1; fewer when the retriever finds no more.
+            exclude: query_id -> ids of documents that must not be retrieved for it; others take their places.
+        """
+
+
+@runtime_checkable
+class Reranks(Protocol):
+    """Orders candidates anew."""
+
+    def rerank(self, rankings: Sequence[Ranking]) -> list[Ranking]:
+        """Each ranking in its new order, in the order of the rankings."""
+
+
+class Stage:
+    """What can stand in a pipeline: gives a retriever or a reranker `%` and `>>`."""
+
+    def __mod__(self, cutoff: int) -> Pipeline:
+        return Pipeline((Step(self, cutoff),))
+
+    def __rshift__(self, other: object) -> Pipeline:
+        return Pipeline(_steps(self) + _steps(other))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stage and how many candidates it hands on.
+
+    Args:
+        stage: a retriever or a reranker.
+        cutoff: n of `stage % n`; None hands on everything (a retriever: `DEFAULT_CUTOFF`).
+        table: the TOML table that the stage was made from, with every default filled in.
+
+    Raises:
+        InputError: when the stage is neither, or the cutoff is no whole number of at least 1.
+    """
+
+    stage: Any
+    cutoff: int | None = None
+    table: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stage, (Retriever, Reranks)):
+            raise InputError(f"{self.stage!r} cannot stand in a pipeline; it has neither `retrieve` nor `rerank`")
+        _check_cutoff(self.name, self.cutoff)
+
+    @property
+    def name(self) -> str:
+        """What the stage calls itself, or its class."""
+        return str(getattr(self.stage, "name", type(self.stage).__name__))
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether the stage is a retriever."""
+        return isinstance(self.stage, Retriever)
+
+    def __str__(self) -> str:
+        return self.name if self.cutoff is None else f"{self.name} % {self.cutoff}"
+
+
+@dataclass(frozen=True, repr=False)
+class Pipeline(Stage):
+    """Stages in a row, the retriever (if there is one) first.
+
+    Raises:
+        InputError: when there is no step, or a retriever stands behind another stage.
+    """
+
+    steps: tuple[Step, ...]
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise InputError("a pipeline needs at least one stage")
+        for step in self.steps[1:]:
+            if step.retrieves:
+                raise InputError(f"{step.name} is a retriever and stands behind another stage in {self.name}")
+
+    @classmethod
+    def load(cls, path: str | Path, dataset: object = None) -> Pipeline:
+        """A pipeline from a TOML file.
+
+        Args:
+            path: a file of `[[stage]]` tables, as the head of this module shows.
+            dataset: the `Dataset` for the stages that need one, such as a retriever that indexes it.
+
+        Raises:
+            FileError: when the file is missing or is no TOML.
+            ConfigError: when a key is unknown or missing, or a stage needs a dataset and there is none.
+            UnknownName: when nothing is registered under a stage's name.
+        """
+        values = config.table(path)
+        for key in values:
+            if key != "stage":
+                raise ConfigError(f"{path}: no key is called {key!r}{registry.did_you_mean(key, ['stage'])}")
+        return cls.build(values.get("stage", []), dataset, where=str(path))
+
+    @classmethod
+    def build(cls, tables: Sequence[Mapping[str, Any]], dataset: object = None, *, where: str = "pipeline") -> Pipeline:
+        """A pipeline from the `[[stage]]` tables of a file; `where` names the file in errors."""
+        if not isinstance(tables, Sequence) or isinstance(tables, str) or not tables:
+            raise ConfigError(f"{where}: a pipeline is one or more [[stage]] tables")
+        return cls(tuple(_made(table, dataset, f"{where}: stage {n}") for n, table in enumerate(tables, start=1)))
+
+    def dump(self) -> str:
+        """The pipeline as TOML with every default filled in; loads as the same pipeline.
+
+        Raises:
+            InputError: when a stage was made in Python, where its options are not kept.
+        """
+        return "\n".join(_dumped(step) for step in self.steps)
+
+    @property
+    def name(self) -> str:
+        """As it would be written, like `bm25 % 100 >> cross-encoder % 20`."""
+        return " >> ".join(str(step) for step in self.steps)
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.name}>"
+
+    def __mod__(self, cutoff: int) -> Pipeline:
+        *before, last = self.steps
+        _check_cutoff(last.name, cutoff)
+        fewer = cutoff if last.cutoff is None else min(cutoff, last.cutoff)
+        return Pipeline((*before, Step(last.stage, fewer, last.table)))
+
+    @property
+    def ledgers(self) -> list[tuple[str, Any]]:
+        """(name, ledger) of every stage that keeps one, in order."""
+        return [(step.name, step.stage.ledger) for step in self.steps if hasattr(step.stage, "ledger")]
+
+    def run(self, queries: Sequence[Query], *, exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS) -> list[Ranking]:
+        """Retrieve for these queries and rerank what was found; rankings in the order of the queries.
+
+        Args:
+            queries: their ids are distinct.
+            exclude: query_id -> ids of documents that must not be retrieved for it.
+
+        Raises:
+            InputError: when the pipeline has no retriever, or two queries share an id.
+        """
+        first, rest = self.steps[0], self.steps[1:]
+        if not first.retrieves:
+            raise InputError(f"{self.name} has no retriever; put one in front, or call `rerank` with rankings")
+        _check_distinct(queries)
+        rankings = first.stage.retrieve(queries, first.cutoff or DEFAULT_CUTOFF, exclude=exclude)
+        return self._shortened(_reranked(rest, rankings))
+
+    def rerank(self, rankings: Sequence[Ranking]) -> list[Ranking]:
+        """Rerank these rankings; for a pipeline of rerankers alone.
+
+        Raises:
+            InputError: when the pipeline begins with a retriever.
+        """
+        if self.steps[0].retrieves:
+            raise InputError(f"{self.name} begins with a retriever; call `run` with queries")
+        return self._shortened(_reranked(self.steps, list(rankings)))
+
+    def search(self, query: str | Query) -> Ranking:
+        """The ranking of one query."""
+        [ranking] = self.run([query if isinstance(query, Query) else Query("query", query)])
+        return ranking
+
+    def _shortened(self, rankings: list[Ranking]) -> list[Ranking]:
+        return [ranking[: self.steps[-1].cutoff] for ranking in rankings]
+
+
+def _steps(stage: object) -> tuple[Step, ...]:
+    return stage.steps if isinstance(stage, Pipeline) else (Step(stage),)
+
+
+def _check_cutoff(name: str, cutoff: object) -> None:
+    if cutoff is None:
+        return
+    if not isinstance(cutoff, int) or isinstance(cutoff, bool) or cutoff < 1:
+        raise InputError(f"{name} % {cutoff!r}: the cutoff must be a whole number of at least 1")
+
+
+def _check_distinct(queries: Sequence[Query]) -> None:
+    for query_id, count in Counter(query.query_id for query in queries).items():
+        if count > 1:
+            raise InputError(f"the query id {query_id!r} occurs {count} times; a run holds one ranking for each id")
+
+
+def _reranked(steps: Sequence[Step], rankings: list[Ranking]) -> list[Ranking]:
+    """Each stage orders what the one before it admitted; the others stay below."""
+    if not steps:
+        return rankings
+    ranked = _asked(steps[0].stage, rankings)
+    if len(steps) == 1:
+        return ranked
+    admitted = [ranking[: steps[0].cutoff] for ranking in ranked]
+    better = _reranked(steps[1:], admitted)
+    return [_above(top, ranking[len(taken) :]) for top, taken, ranking in zip(better, admitted, ranked, strict=True)]
+
+
+def _asked(stage: Reranks, rankings: list[Ranking]) -> list[Ranking]:
+    """A query for which nothing was found has nothing to rerank: no stage sees its empty ranking."""
+    found = [ranking for ranking in rankings if ranking]
+    ranked = dict(zip((id(ranking) for ranking in found), stage.rerank(found) if found else [], strict=True))
+    return [ranked.get(id(ranking), ranking) for ranking in rankings]
+
+
+def _above(top: Ranking, rest: Ranking) -> Ranking:
+    placed = {document.doc_id for document in top.documents}  # a stage may have fetched one of the rest by itself
+    return top.then(document for document in rest.documents if document.doc_id not in placed)
+
+
+def _made(table: Mapping[str, Any], dataset: object, where: str) -> Step:
+    """A step from its TOML table."""
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} is {table!r}; it must be a table")
+    kinds = [kind for kind in ("retriever", "reranker") if kind in table]
+    if len(kinds) != 1:
+        raise ConfigError(f"{where}: a stage has a key 'retriever' or a key 'reranker', and not both")
+    [kind], name = kinds, table[kinds[0]]
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: {kind} is {name!r}; it must be a name")
+    options = {key: value for key, value in table.items() if key not in (kind, "cutoff")}
+    cutoff = table.get("cutoff", DEFAULT_CUTOFF if kind == "retriever" else None)
+    stage, resolved = _stage(kind, name, options, dataset, where)
+    return Step(stage, cutoff, {kind: name, **resolved})
+
+
+def _stage(
+    kind: str, name: str, options: Mapping[str, Any], dataset: object, where: str
+) -> tuple[Any, Mapping[str, Any]]:
+    """A stage, and its options with the defaults filled in.
+
+    A retriever is made by its `of`, else by its constructor; a reranker by its constructor, its name in front.
+    Whatever takes a `dataset` is given it.
+    """
+    names: tuple[str, ...] = ()
+    if kind == "retriever":
+        found = registry.load("retriever", name)
+        make = getattr(found, "of", found)
+    else:
+        make, names = registry.load("stage", "reranker"), (name,)
+    parameters = dict(list(inspect.signature(make).parameters.items())[len(names) :])
+    given = _with_dataset(parameters, dataset, f"{where}: {kind} {name!r}")
+    _check_options(parameters, options, f"{where}: {kind} {name!r}")
+    defaults = {key: parameter.default for key, parameter in parameters.items() if _writable(parameter.default)}
+    return make(*names, **options, **given), {**defaults, **options}
+
+
+def _with_dataset(parameters: dict[str, inspect.Parameter], dataset: object, what: str) -> dict[str, object]:
+    """Takes `dataset` out of the parameters, where it is one, and gives the argument for it."""
+    wanted = parameters.pop("dataset", None)
+    if wanted is None:
+        return {}
+    if dataset is None and wanted.default is inspect.Parameter.empty:
+        raise ConfigError(f"{what} needs a dataset; give one to `Pipeline.load`, or --dataset to the command")
+    return {"dataset": dataset}
+
+
+def _check_options(parameters: Mapping[str, inspect.Parameter], options: Mapping[str, Any], what: str) -> None:
+    for key in options:
+        if key not in parameters:
+            raise ConfigError(f"{what}: no option is called {key!r}{registry.did_you_mean(key, parameters)}")
+    for key, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and key not in options:
+            raise ConfigError(f"{what}: the option {key!r} is missing")
+
+
+def _writable(value: object) -> bool:
+    return isinstance(value, (bool, int, float, str))
+
+
+def _dumped(step: Step) -> str:
+    if step.table is None:
+        raise InputError(f"{step.name} was made in Python, which keeps no options; load it from TOML to dump it")
+    values = {**step.table} if step.cutoff is None else {**step.table, "cutoff": step.cutoff}
+    return "[[stage]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+
+
+def _toml(value: Any) -> str:
+    """A value in TOML's spelling, which is JSON's but for infinities and keys of tables."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(part) for part in value) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
