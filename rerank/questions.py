@@ -8,7 +8,7 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
@@ -16,6 +16,7 @@ from rerank.errors import InputError
 from rerank.types import Document, Query, Ranking
 
 __all__ = [
+    "Algorithm",
     "Announce",
     "Answer",
     "Bill",
@@ -195,6 +196,27 @@ Question: TypeAlias = Grade | GradeSet | Compare | Pick | Permute | Write | Anno
 
 Plan: TypeAlias = Generator[list[Question], list[Answer], Ranking]
 """An algorithm at work on one query."""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A named way of asking: call it with a ranking to get a plan.
+
+    Args:
+        name: what `rerank list` and `--algorithm` call it.
+        plan: the generator function.
+        asks: the question kinds it may yield.
+        exact: (number of documents, **options) -> how many head positions a perfect judge guarantees.
+    """
+
+    name: str
+    plan: Callable[..., Plan]
+    asks: frozenset[type]
+    exact: Callable[..., int]
+
+    def __call__(self, ranking: Ranking, **options: int | float | str | bool) -> Plan:
+        """An algorithm at work on one ranking."""
+        return self.plan(ranking, **options)
 
 
 class Bill(Protocol):

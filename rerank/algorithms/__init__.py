@@ -1,0 +1,1 @@
+"""Which question next: plain generators that know no model. `rerank list` names them all."""
