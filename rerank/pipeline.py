@@ -23,20 +23,18 @@ The same in a file, where `cutoff = n` is `% n` and the other keys are options o
 
 from __future__ import annotations
 
-import inspect
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
-from rerank import config, registry
+from rerank import config, registry, stages
 from rerank.errors import ConfigError, InputError
 from rerank.types import Query, Ranking
 
-__all__ = ["DEFAULT_CUTOFF", "NO_EXCLUSIONS", "Pipeline", "Reranks", "Retriever", "Stage", "Step"]
+__all__ = ["DEFAULT_CUTOFF", "NO_EXCLUSIONS", "Pipeline", "Reranks", "Retriever", "Stage", "Step", "check_cutoff"]
 
 DEFAULT_CUTOFF = 1000
 """How many documents a retriever retrieves when nothing is said: TREC's usual depth."""
@@ -72,6 +70,7 @@ class Stage:
     """What can stand in a pipeline: gives a retriever or a reranker `%` and `>>`."""
 
     def __mod__(self, cutoff: int) -> Pipeline:
+        check_cutoff(Step(self).name, cutoff)
         return Pipeline((Step(self, cutoff),))
 
     def __rshift__(self, other: object) -> Pipeline:
@@ -98,7 +97,8 @@ class Step:
     def __post_init__(self) -> None:
         if not isinstance(self.stage, (Retriever, Reranks)):
             raise InputError(f"{self.stage!r} cannot stand in a pipeline; it has neither `retrieve` nor `rerank`")
-        _check_cutoff(self.name, self.cutoff)
+        if self.cutoff is not None:
+            check_cutoff(self.name, self.cutoff)
 
     @property
     def name(self) -> str:
@@ -155,7 +155,7 @@ class Pipeline(Stage):
         """A pipeline from the `[[stage]]` tables of a file; `where` names the file in errors."""
         if not isinstance(tables, Sequence) or isinstance(tables, str) or not tables:
             raise ConfigError(f"{where}: a pipeline is one or more [[stage]] tables")
-        return cls(tuple(_made(table, dataset, f"{where}: stage {n}") for n, table in enumerate(tables, start=1)))
+        return cls(tuple(_step(table, dataset, f"{where}: stage {n}") for n, table in enumerate(tables, start=1)))
 
     def dump(self) -> str:
         """The pipeline as TOML with every default filled in; loads as the same pipeline.
@@ -175,7 +175,7 @@ class Pipeline(Stage):
 
     def __mod__(self, cutoff: int) -> Pipeline:
         *before, last = self.steps
-        _check_cutoff(last.name, cutoff)
+        check_cutoff(last.name, cutoff)
         fewer = cutoff if last.cutoff is None else min(cutoff, last.cutoff)
         return Pipeline((*before, Step(last.stage, fewer, last.table)))
 
@@ -220,21 +220,36 @@ class Pipeline(Stage):
         return [ranking[: self.steps[-1].cutoff] for ranking in rankings]
 
 
+def check_cutoff(name: str, cutoff: object) -> None:
+    """Refuse a cutoff that is no whole number of at least 1; `name` is the stage that it was given to.
+
+    Raises:
+        InputError: when it is none.
+    """
+    if not isinstance(cutoff, int) or isinstance(cutoff, bool) or cutoff < 1:
+        raise InputError(f"{name}: the cutoff is {cutoff!r}; it must be a whole number of at least 1")
+
+
 def _steps(stage: object) -> tuple[Step, ...]:
     return stage.steps if isinstance(stage, Pipeline) else (Step(stage),)
-
-
-def _check_cutoff(name: str, cutoff: object) -> None:
-    if cutoff is None:
-        return
-    if not isinstance(cutoff, int) or isinstance(cutoff, bool) or cutoff < 1:
-        raise InputError(f"{name} % {cutoff!r}: the cutoff must be a whole number of at least 1")
 
 
 def _check_distinct(queries: Sequence[Query]) -> None:
     for query_id, count in Counter(query.query_id for query in queries).items():
         if count > 1:
             raise InputError(f"the query id {query_id!r} occurs {count} times; a run holds one ranking for each id")
+
+
+def _step(table: Mapping[str, Any], dataset: object, where: str) -> Step:
+    stage, resolved = stages.make(table, dataset, where)
+    step = Step(stage, resolved.pop("cutoff", None), resolved)
+    return replace(step, cutoff=DEFAULT_CUTOFF) if step.retrieves and step.cutoff is None else step
+
+
+def _dumped(step: Step) -> str:
+    if step.table is None:
+        raise InputError(f"{step.name} was made in Python, which keeps no options; load it from TOML to dump it")
+    return stages.dump(step.table if step.cutoff is None else {**step.table, "cutoff": step.cutoff})
 
 
 def _reranked(steps: Sequence[Step], rankings: list[Ranking]) -> list[Ranking]:
@@ -259,81 +274,3 @@ def _asked(stage: Reranks, rankings: list[Ranking]) -> list[Ranking]:
 def _above(top: Ranking, rest: Ranking) -> Ranking:
     placed = {document.doc_id for document in top.documents}  # a stage may have fetched one of the rest by itself
     return top.then(document for document in rest.documents if document.doc_id not in placed)
-
-
-def _made(table: Mapping[str, Any], dataset: object, where: str) -> Step:
-    """A step from its TOML table."""
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{where} is {table!r}; it must be a table")
-    kinds = [kind for kind in ("retriever", "reranker") if kind in table]
-    if len(kinds) != 1:
-        raise ConfigError(f"{where}: a stage has a key 'retriever' or a key 'reranker', and not both")
-    [kind], name = kinds, table[kinds[0]]
-    if not isinstance(name, str):
-        raise ConfigError(f"{where}: {kind} is {name!r}; it must be a name")
-    options = {key: value for key, value in table.items() if key not in (kind, "cutoff")}
-    cutoff = table.get("cutoff", DEFAULT_CUTOFF if kind == "retriever" else None)
-    stage, resolved = _stage(kind, name, options, dataset, where)
-    return Step(stage, cutoff, {kind: name, **resolved})
-
-
-def _stage(
-    kind: str, name: str, options: Mapping[str, Any], dataset: object, where: str
-) -> tuple[Any, Mapping[str, Any]]:
-    """A stage, and its options with the defaults filled in.
-
-    A retriever is made by its `of`, else by its constructor; a reranker by its constructor, its name in front.
-    Whatever takes a `dataset` is given it.
-    """
-    names: tuple[str, ...] = ()
-    if kind == "retriever":
-        found = registry.load("retriever", name)
-        make = getattr(found, "of", found)
-    else:
-        make, names = registry.load("stage", "reranker"), (name,)
-    parameters = dict(list(inspect.signature(make).parameters.items())[len(names) :])
-    given = _with_dataset(parameters, dataset, f"{where}: {kind} {name!r}")
-    _check_options(parameters, options, f"{where}: {kind} {name!r}")
-    defaults = {key: parameter.default for key, parameter in parameters.items() if _writable(parameter.default)}
-    return make(*names, **options, **given), {**defaults, **options}
-
-
-def _with_dataset(parameters: dict[str, inspect.Parameter], dataset: object, what: str) -> dict[str, object]:
-    """Takes `dataset` out of the parameters, where it is one, and gives the argument for it."""
-    wanted = parameters.pop("dataset", None)
-    if wanted is None:
-        return {}
-    if dataset is None and wanted.default is inspect.Parameter.empty:
-        raise ConfigError(f"{what} needs a dataset; give one to `Pipeline.load`, or --dataset to the command")
-    return {"dataset": dataset}
-
-
-def _check_options(parameters: Mapping[str, inspect.Parameter], options: Mapping[str, Any], what: str) -> None:
-    for key in options:
-        if key not in parameters:
-            raise ConfigError(f"{what}: no option is called {key!r}{registry.did_you_mean(key, parameters)}")
-    for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in options:
-            raise ConfigError(f"{what}: the option {key!r} is missing")
-
-
-def _writable(value: object) -> bool:
-    return isinstance(value, (bool, int, float, str))
-
-
-def _dumped(step: Step) -> str:
-    if step.table is None:
-        raise InputError(f"{step.name} was made in Python, which keeps no options; load it from TOML to dump it")
-    values = {**step.table} if step.cutoff is None else {**step.table, "cutoff": step.cutoff}
-    return "[[stage]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
-
-
-def _toml(value: Any) -> str:
-    """A value in TOML's spelling, which is JSON's but for infinities and keys of tables."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(part) for part in value) + "]"
-    if isinstance(value, float):
-        return repr(value)
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
