@@ -1,0 +1,160 @@
+"""Dynamically quantised ONNX back into a Hugging Face folder, without an ONNX runtime.
+
+onnxruntime's dynamic quantisation leaves embeddings, layer norms and biases under their PyTorch names. The matrix of a
+linear layer has lost its name ("onnx::MatMul_1853") and been transposed; its bias has kept its own, so the module is
+found by following MatMulInteger → Cast → Mul → Add(bias). A quantised tensor X is stored as `X_quantized`, `X_scale`
+and `X_zero_point`, and stands for (X_quantized − X_zero_point) · X_scale.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rerank.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["REVISION", "to_folder", "weights"]
+
+REVISION = 1
+"""Raise it when the same file is converted otherwise than before: old results are then made anew."""
+
+QUANTISED = "_quantized"
+
+
+def to_folder(source: Path, config: Mapping[str, Any], target: Path) -> None:
+    """Make a Hugging Face folder of a folder with `model.onnx` and a tokenizer.
+
+    Args:
+        source: has model.onnx, tokenizer.json and any other files of the tokenizer, which are copied.
+        config: becomes config.json; `architectures` names the transformers class whose parameters must all be there.
+        target: an existing, empty folder.
+
+    Raises:
+        CheckpointError: when the graph is not such a model's, or a parameter is missing, left over or misshapen.
+    """
+    from safetensors.numpy import save_file
+
+    found = weights(source / "model.onnx")
+    _check(found, config)
+    save_file({name: found[name] for name in sorted(found)}, target / "model.safetensors", metadata={"format": "pt"})
+    (target / "config.json").write_text(json.dumps(dict(config), indent=2) + "\n", encoding="utf-8")
+    for path in source.iterdir():
+        if path.name not in ("model.onnx", "tokenizer.json"):
+            shutil.copyfile(path, target / path.name)
+    _unpadded_tokenizer(source / "tokenizer.json", target / "tokenizer.json")
+
+
+def weights(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Every parameter in an ONNX file, under its PyTorch name and in PyTorch's layout.
+
+    Raises:
+        CheckpointError: when the file is no ONNX, a matrix cannot be named, or a quantised tensor is never used.
+    """
+    graph = _read(path)
+    stored = _Stored(graph)
+    found = {name: stored.take(name) for name in stored.vectors()}
+    for node in graph.node:
+        if node.op_type == "Gather" and stored.is_matrix(node.input[0]):
+            found[node.input[0].removesuffix(QUANTISED)] = stored.take(node.input[0])
+        elif node.op_type in ("MatMul", "MatMulInteger") and stored.is_matrix(node.input[1]):
+            found[f"{_module(graph, node)}.weight"] = stored.take(node.input[1]).T.copy()
+    if left := stored.left():
+        raise CheckpointError(f"{path.name}: {len(left)} tensors are in no layer that is known, the first is {left[0]!r}")
+    return found
+
+
+class _Stored:
+    """The tensors of a graph, and which of them have been taken."""
+
+    def __init__(self, graph: Any) -> None:
+        from onnx import numpy_helper
+
+        self._arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        self._taken: set[str] = set()
+
+    def vectors(self) -> Iterator[str]:
+        """Names of the float vectors that have kept their names: biases and layer norms."""
+        return (name for name, array in self._arrays.items() if array.ndim == 1 and name.endswith((".weight", ".bias")))
+
+    def is_matrix(self, name: str) -> bool:
+        """Whether it is a stored matrix of weights, rather than something computed or a constant of indices."""
+        array = self._arrays.get(name)
+        return array is not None and array.ndim == 2 and array.dtype.name in ("float32", "int8", "uint8")
+
+    def take(self, name: str) -> NDArray[np.float32]:
+        """A tensor in float32, with its quantisation undone."""
+        import numpy as np
+
+        self._taken.add(name)
+        array = self._arrays[name]
+        if not name.endswith(QUANTISED):
+            return array.astype(np.float32)
+        stem = name.removesuffix(QUANTISED)
+        scale = self._arrays[f"{stem}_scale"].astype(np.float32)  # [] for the tensor, or [columns]
+        zero = np.asarray(self._arrays.get(f"{stem}_zero_point", 0)).astype(np.float32)
+        return ((array.astype(np.float32) - zero) * scale).astype(np.float32)
+
+    def left(self) -> list[str]:
+        """Weight matrices that nobody took."""
+        return sorted(name for name in self._arrays if self.is_matrix(name) and name not in self._taken)
+
+
+def _read(path: Path) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(path, load_external_data=False).graph
+    except (DecodeError, OSError) as error:
+        raise CheckpointError(f"{path.name} is no ONNX file ({error})") from error
+
+
+def _module(graph: Any, node: Any) -> str:
+    """The linear layer that a matrix product belongs to, by the bias that is added to it."""
+    step: Any = node
+    while step is not None:
+        if step.op_type == "Add":
+            for name in step.input:
+                if name.endswith(".bias"):
+                    return str(name).removesuffix(".bias")
+            break
+        step = next((user for user in graph.node if step.output[0] in user.input), None)
+    raise CheckpointError(f"no bias is added to the product {node.name!r}, so its layer cannot be named")
+
+
+def _check(found: Mapping[str, NDArray[np.float32]], config: Mapping[str, Any]) -> None:
+    """See that the tensors are exactly the parameters of the model that the config describes."""
+    wanted = _shapes(config)
+    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    wrong = [name for name in wanted if name in found and found[name].shape != wanted[name]]
+    for names, what in ((missing, "are missing"), (extra, "are left over"), (wrong, "have another shape")):
+        if names:
+            model = config["architectures"][0]
+            raise CheckpointError(f"the weights are no {model}: {len(names)} tensors {what}, the first is {names[0]!r}")
+
+
+def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    import torch
+    import transformers
+
+    made = transformers.AutoConfig.for_model(**config)
+    with torch.device("meta"):  # shapes only: no memory, no random numbers
+        model = getattr(transformers, config["architectures"][0])(made)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _unpadded_tokenizer(source: Path, target: Path) -> None:
+    """Copy a tokenizer with padding and truncation switched off: exported ones pad everything to the full length."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(source))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.save(str(target))

