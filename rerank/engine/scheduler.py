@@ -1,9 +1,9 @@
 """The scheduler carries: it runs many plans at once and brings their questions to one judge.
 
-One worker thread does everything, so there is no lock around the work itself: it admits plans, gathers their open
-questions in fair turns between clients, asks the judge for as many as it is allowed at once, and hands every answer
-to the plans that wait for it. A question that was answered before comes from memory or from the journal; one that is
-already on its way is asked once for all who want it.
+One worker thread does everything, so there is no lock around the work itself; it lives while there is work. It admits
+plans, gathers their open questions in fair turns between clients, asks the judge for as many as it is allowed at once,
+and hands every answer to the plans that wait for it. A question that was answered before comes from memory or from the
+journal; one that is already on its way is asked once for all who want it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import TracebackType
@@ -57,11 +57,11 @@ class Scheduler:
         self._memory_limit = memory
         self._memory: OrderedDict[str, Answer] = OrderedDict()
         self._at_once = at_once
-        self._on_answer = on_answer
+        self.on_answer = on_answer
         self._answered = self._known = self._breakdowns = 0
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
         self._inbox: deque[_Task] = deque()
-        self._closing = self._abandoned = False
+        self._closing = False
         self._worker: threading.Thread | None = None
         self._clients: OrderedDict[Hashable, _Client] = OrderedDict()
         self._waiting: dict[str, list[tuple[_Task, int]]] = {}
@@ -82,14 +82,13 @@ class Scheduler:
         if deadline is not None and deadline <= 0:
             raise InputError(f"a deadline of {deadline} seconds has passed already; give more than 0 or None")
         task = _Task(plan, client, None if deadline is None else time.monotonic() + deadline)
-        with self._wake:
+        with self._lock:
             if self._closing:
                 raise InputError("the scheduler is closed; make a new one")
             self._inbox.append(task)
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="rerank-scheduler", daemon=True)
                 self._worker.start()
-            self._wake.notify()
         return task.future
 
     def run(self, plans: Iterable[Plan]) -> list[Ranking]:
@@ -115,18 +114,17 @@ class Scheduler:
 
     def close(self, *, cancel: bool = False) -> None:
         """Finish (or `cancel`) what was submitted, then stop. The journal is its owner's to close."""
-        with self._wake:
+        with self._lock:
             self._closing = True
-            self._abandoned = cancel
             if cancel:
                 for task in self._inbox:
                     task.future.cancel()
                 for client in list(self._clients.values()):
                     for task in [*client.inbox, *client.tasks]:
                         task.future.cancel()
-            self._wake.notify()
-        if self._worker is not None:
-            self._worker.join()
+            worker = self._worker
+        if worker is not None:
+            worker.join()
 
     def __enter__(self) -> Scheduler:
         return self
@@ -149,12 +147,11 @@ class Scheduler:
             self._fail_all(error)
 
     def _admit(self) -> bool:
-        """Let new plans in, in turns; wait when there is nothing to do. False when all is done and we are closing."""
-        with self._wake:
-            while not self._inbox and not self._clients:
-                if self._closing:
-                    return False
-                self._wake.wait()
+        """Let new plans in, in turns. False when there is nothing left to do, and the worker must end."""
+        with self._lock:
+            if not self._inbox and not self._clients:
+                self._worker = None
+                return False
             arrived = list(self._inbox)
             self._inbox.clear()
         for task in arrived:
@@ -212,7 +209,7 @@ class Scheduler:
         try:
             for index, answer in self.judge.answer([question for _, question in batch], self.ledger):
                 self._deliver(*open_questions.pop(index), answer)
-                if self._abandoned:
+                if open_questions and not self._wanted(open_questions.values()):
                     return
         except _Fatal:
             raise
@@ -228,6 +225,14 @@ class Scheduler:
         for key, question in open_questions.values():
             self._ask([(key, question)])
 
+    def _wanted(self, entries: Collection[tuple[str, Question]]) -> bool:
+        """Whether anybody still waits for one of these; if nobody does they are forgotten."""
+        if any(self._alive(task) for key, _ in entries for task, _ in self._waiting.get(key, ())):
+            return True
+        for key, _ in entries:
+            self._waiting.pop(key, None)
+        return False
+
     def _deliver(self, key: str, question: Question, answer: Answer | Exception) -> None:
         waiters = self._waiting.pop(key, [])
         if isinstance(answer, Exception):
@@ -240,9 +245,9 @@ class Scheduler:
                 if self._alive(task) and task.fill(slot, answer):
                     self._advance(task)
         self._answered += 1
-        if self._on_answer is not None:
+        if self.on_answer is not None:
             with _fatal():
-                self._on_answer(self._answered, self._known)
+                self.on_answer(self._answered, self._known)
 
     def _keep(self, key: str, question: Question, answer: Answer) -> None:
         self._remember(key, answer)
@@ -317,7 +322,7 @@ class Scheduler:
             task.future.set_exception(error)
 
     def _fail_all(self, error: BaseException) -> None:
-        with self._wake:
+        with self._lock:
             self._closing = True
             tasks = list(self._inbox)
             self._inbox.clear()

@@ -1,0 +1,1 @@
+"""An algorithm and a judge make a reranker."""

@@ -1,0 +1,162 @@
+"""The reranker: an algorithm, a judge, and the scheduler between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rerank import checkpoints, registry
+from rerank.cost import Ledger
+from rerank.engine.journal import Journal
+from rerank.engine.scheduler import Scheduler
+from rerank.errors import InputError
+from rerank.pipeline import Stage, check_cutoff
+from rerank.questions import Algorithm, Judge
+from rerank.types import Document, Query, Ranking
+
+__all__ = ["Reranker"]
+
+
+class Reranker(Stage):
+    """Puts candidates in a better order.
+
+    Args:
+        name: a hub id, a folder, or a checkpoint's name (`rerank models list`); its config says what kind of judge it
+            is, its checkpoint file which algorithm goes with it. May be left out when `judge` is a judge.
+        algorithm: a name (`rerank list algorithms`) or an `Algorithm`; pointwise by default.
+        judge: the name of a judge, to use another than the checkpoint's own; or a judge, which then needs no `name`.
+        max_tokens: the most tokens of query and document together; documents are cut at their end, and counted.
+        token_budget: the most tokens in a forward pass: speed and memory, not scores.
+        device: "cpu", "cuda" …; CUDA where there is one by default.
+        dtype: "float32", "bfloat16", "float16"; float32 on the CPU, bfloat16 on CUDA by default.
+        journal: a file that every answer is appended to and read from, so that an interrupted run can be resumed.
+
+    Raises:
+        UnknownName: when nothing has the name.
+        CheckpointError: when the checkpoint cannot be had, or is no reranker.
+        InputError: when options do not fit together.
+
+    `ledger` holds what everything so far has cost. A reranker remembers its answers and may be used from any thread.
+    """
+
+    def __init__(
+        self,
+        name: str | Path | None = None,
+        *,
+        algorithm: str | Algorithm | None = None,
+        judge: str | Judge | None = None,
+        max_tokens: int | None = None,
+        token_budget: int | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        journal: str | Path | None = None,
+    ) -> None:
+        options = {"max_tokens": max_tokens, "token_budget": token_budget, "device": device, "dtype": dtype}
+        given = {option: value for option, value in options.items() if value is not None}
+        self.judge = _judge_of(name, judge, given)
+        self.algorithm = _algorithm_of(name, algorithm)
+        self.name = Path(name).name if name is not None else type(self.judge).__name__.lower()
+        _check_fit(self.algorithm, self.judge)
+        self.journal = None if journal is None else Journal(journal)
+        self.ledger = Ledger()
+        self._scheduler = Scheduler(self.judge, ledger=self.ledger, journal=self.journal)
+        if self.journal is not None:
+            self.ledger.note("journal", _recovered(self.journal))
+
+    def rerank(
+        self,
+        rankings: Sequence[Ranking],
+        *,
+        cutoff: int | None = None,
+        on_answer: Callable[[int, int], None] | None = None,
+    ) -> list[Ranking]:
+        """Rerank many queries at once, which is where the speed is.
+
+        Args:
+            rankings: the candidates, best first; their scores are not read.
+            cutoff: rerank the first so many and keep the others below, in their order and unscored; None reranks all.
+            on_answer: called after every answer with (answered, asked so far), for progress bars.
+
+        Returns:
+            One ranking for each given, in the order given.
+
+        Raises:
+            InputError: when a ranking is empty or the cutoff is below 1; nothing has been computed then.
+            JudgeError: when a question cannot be answered; everything else has been answered (and journalled) then.
+        """
+        if cutoff is not None:
+            check_cutoff(self.name, cutoff)
+        for ranking in rankings:
+            if not ranking:
+                raise InputError(f"query {ranking.query.query_id!r} has no candidates; leave it out")
+        self._scheduler.on_answer = on_answer
+        ranked = self._scheduler.run([self.algorithm(ranking[:cutoff]) for ranking in rankings])
+        return [best.then(ranking.documents[len(best) :]) for best, ranking in zip(ranked, rankings, strict=True)]
+
+    def rank(self, query: str | Query, documents: Sequence[str | Document], *, top: int | None = None) -> Ranking:
+        """Rank documents for one query.
+
+        Args:
+            query: its text, or a `Query` with an id and an instruction.
+            documents: texts, which get their index as id ("0", "1", …), or `Document`s, which keep theirs.
+            top: return only the best so many; None returns all.
+
+        >>> from rerank.judges.fake import Oracle
+        >>> reranker = Reranker(judge=Oracle({"query": {"1": 1}}))
+        >>> reranker.rank("what is a reranker?", ["text one", "text two"])[0].document.text
+        'text two'
+        """
+        if top is not None:
+            check_cutoff(self.name, top)
+        asked = query if isinstance(query, Query) else Query("query", query)
+        given = [
+            document if isinstance(document, Document) else Document(str(index), document)
+            for index, document in enumerate(documents)
+        ]
+        [ranking] = self.rerank([Ranking.unscored(asked, given)])
+        return ranking[:top]
+
+    def close(self) -> None:
+        """Let go of the journal; what was answered is on the disk."""
+        self._scheduler.close()
+        if self.journal is not None:
+            self.journal.close()
+
+    def __repr__(self) -> str:
+        return f"<Reranker {self.name}: {self.algorithm.name} with {type(self.judge).__name__}>"
+
+
+def _judge_of(name: str | Path | None, judge: str | Judge | None, options: Mapping[str, int | str]) -> Judge:
+    if judge is not None and not isinstance(judge, str):
+        if options:
+            raise InputError(f"{', '.join(options)} cannot change a judge that is already made; give them to the judge")
+        return judge
+    if name is None:
+        raise InputError("a reranker needs a checkpoint's name, or a judge")
+    folder = checkpoints.fetch(name)
+    made: Judge = registry.load("judge", judge or checkpoints.kind(folder))(folder, **options)
+    return made
+
+
+def _algorithm_of(name: str | Path | None, algorithm: str | Algorithm | None) -> Algorithm:
+    if isinstance(algorithm, Algorithm):
+        return algorithm
+    if algorithm is None:
+        entry = checkpoints.find(name).checkpoint if name is not None else None
+        algorithm = entry.algorithm if entry is not None else "pointwise"
+    loaded: Algorithm = registry.load("algorithm", algorithm)
+    return loaded
+
+
+def _check_fit(algorithm: Algorithm, judge: Judge) -> None:
+    if unable := algorithm.asks - judge.answers:
+        asks = ", ".join(sorted(kind.__name__ for kind in unable))
+        able = ", ".join(sorted(kind.__name__ for kind in judge.answers))
+        raise InputError(
+            f"{algorithm.name} asks {asks}, and {type(judge).__name__} answers only {able}; choose another algorithm"
+        )
+
+
+def _recovered(journal: Journal) -> str:
+    torn = "; an unfinished last line was dropped" if journal.torn else ""
+    return f"{journal.recovered} answers of earlier runs{torn}" if journal.recovered or torn else "new"
