@@ -1,0 +1,1 @@
+"""First stages: what finds candidates in a collection."""

@@ -1,0 +1,120 @@
+"""Text into index terms, as near to Anserini's default English analyser as Python's libraries allow.
+
+That analyser is Lucene's EnglishAnalyzer: words by Unicode's segmentation rules (UAX #29), without a possessive 's, in
+lower case, without 33 stop words, stemmed by Porter's first algorithm. What differs here:
+
+- emoji are no words, and a word of more than 255 characters is not split;
+- Snowball's edition of Porter's stemmer keeps the paper's rules, Lucene's adds two of Porter's later ones (-bli to
+  -ble, -logi to -log): `possibly` becomes `possibli` here and `possibl` there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from rerank.errors import InputError
+from rerank.registry import did_you_mean
+
+__all__ = ["STEMMERS", "STOP_WORDS", "Analyser"]
+
+# fmt: off
+LUCENE_STOP_WORDS = frozenset((  # EnglishAnalyzer.ENGLISH_STOP_WORDS_SET
+    "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no", "not", "of",
+    "on", "or", "such", "that", "the", "their", "then", "there", "these", "they", "this", "to", "was", "will", "with",
+))
+# fmt: on
+
+STOP_WORDS: Mapping[str, frozenset[str]] = {"english": LUCENE_STOP_WORDS, "none": frozenset()}
+
+STEMMERS = ("porter", "english", "none")
+"""Porter's first algorithm, his second (Snowball's English), or words as they are."""
+
+SHORTEST_STEMMED = 3
+"""Porter leaves words of one or two letters alone, and so does Lucene; Snowball would make `us` into `u`."""
+
+POSSESSIVE_MARKS = "'\u2019\uff07"
+
+
+class Analyser:
+    """The words of a text, and the term that a word is indexed under.
+
+    Args:
+        stop_words: "english" (Lucene's 33) or "none".
+        stemmer: "porter", "english" (Porter's second) or "none".
+
+    Raises:
+        InputError: when either is something else.
+    """
+
+    def __init__(self, stop_words: str = "english", stemmer: str = "porter") -> None:
+        _check("stop_words", stop_words, STOP_WORDS)
+        _check("stemmer", stemmer, STEMMERS)
+        self._stop_words = STOP_WORDS[stop_words]
+        self._stem = _stemmer(stemmer)
+
+    def __call__(self, text: str) -> list[str]:
+        """The terms of a text, in order."""
+        return [term for word in words(text) if (term := self.term(word)) is not None]
+
+    def term(self, word: str) -> str | None:
+        """What a word is indexed under; None for a stop word."""
+        if len(word) > 2 and word[-1] in "sS" and word[-2] in POSSESSIVE_MARKS:
+            word = word[:-2]
+        word = word.lower()
+        if word in self._stop_words:
+            return None
+        return self._stem(word) if len(word) >= SHORTEST_STEMMED else word
+
+
+def words(text: str) -> list[str]:
+    """The words of a text by the word boundaries of UAX #29, without blanks, punctuation and symbols.
+
+    An ideograph and a hiragana sign is a word by itself.
+    """
+    found: list[str] = (ASCII_WORD if text.isascii() else _unicode_word()).findall(text)
+    return found
+
+
+# What UAX #29 comes to in ASCII, for speed: a dot, a colon or an apostrophe joins letters; a dot, a comma, a semicolon
+# or an apostrophe joins digits; an underscore joins both and is no word alone.
+ASCII_WORD = re.compile(
+    r"_*(?=[A-Za-z0-9])(?:[A-Za-z0-9_]+|(?<=[A-Za-z])[.:'](?=[A-Za-z])|(?<=[0-9])[.,;'](?=[0-9]))+",
+)
+
+
+@lru_cache(maxsize=1)
+def _unicode_word() -> Any:
+    import regex
+
+    letter = r"\p{WB=ALetter}\p{WB=Hebrew_Letter}"
+    digit = r"\p{WB=Numeric}"
+    joiner = r"\p{WB=ExtendNumLet}"
+    mark = r"\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}"  # belongs to the character before it (rule WB4)
+    between = r"\p{WB=MidNumLet}\p{WB=Single_Quote}"
+    return regex.compile(
+        rf"[{joiner}]*(?=[{letter}{digit}])(?:"
+        rf"[{letter}{digit}{joiner}{mark}]+"
+        rf"|(?<=[{letter}][{mark}]*)[\p{{WB=MidLetter}}{between}](?=[{letter}])"  # WB6, WB7
+        rf"|(?<=[{digit}][{mark}]*)[\p{{WB=MidNum}}{between}](?=[{digit}])"  # WB11, WB12
+        rf")+"
+        rf"|[\p{{WB=Katakana}}{mark}]*\p{{WB=Katakana}}[\p{{WB=Katakana}}{mark}]*"
+        rf"|[\p{{Han}}\p{{Hiragana}}][{mark}]*"
+        rf"|\p{{Line_Break=Complex_Context}}[\p{{Line_Break=Complex_Context}}{mark}]*"
+    )
+
+
+def _stemmer(name: str) -> Callable[[str], str]:
+    if name == "none":
+        return str
+    import Stemmer
+
+    stem: Callable[[str], str] = Stemmer.Stemmer(name).stemWord
+    return stem
+
+
+def _check(option: str, value: object, known: Any) -> None:
+    if value not in known:
+        raise InputError(f"{option} is {value!r}{did_you_mean(str(value), known)}")

@@ -1,0 +1,262 @@
+"""BM25 as in Anserini, on bm25s: an index on disk, memory-mapped; documents come back from disk too.
+
+The indexed text of a document is its title and its text. Terms are made as Anserini's default analyser makes them
+(`retrievers.analysis` says where not), and k1 = 0.9, b = 0.4 are Anserini's defaults. Lucene rounds the length of a
+document of 40 terms or more to about three significant bits; here lengths are exact, so that scores differ in the
+second or third digit and near ties fall otherwise.
+
+>>> bm25 = BM25.build([Document("1", "a fish"), Document("2", "two birds")], folder)
+>>> bm25.retrieve([Query("q", "which birds?")], cutoff=10)[0][0].document.doc_id
+'2'
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from array import array
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rerank.errors import FileError, InputError
+from rerank.pipeline import NO_EXCLUSIONS, Stage, check_cutoff
+from rerank.registry import did_you_mean
+from rerank.types import Candidate, Document, Query, Ranking
+from retrievers.analysis import Analyser, words
+from retrievers.documents import DocumentStore, DocumentWriter
+from retrievers.index import Manifest, new_folder, read_manifest, write_manifest
+from retrievers.progress import tracked, waiting
+
+__all__ = ["BM25", "METHODS", "Options"]
+
+METHODS = ("lucene", "robertson", "atire")
+"""Variants of the formula in which a document without any term of the query scores 0 (Kamphuis et al., 2020)."""
+
+FORMAT = 1
+
+EXAMPLE = (
+    "Us users' U.S. policies don't relate to the naïve café's 3.14 e-mails, possibly; 東京タワー foo_bar's running"
+)
+"""Analysed when an index is built and again when it is opened: an analyser that changed in between is noticed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What decides the scores.
+
+    Args:
+        k1: how slowly repetitions of a term saturate, at least 0.
+        b: how much long documents are held back, from 0 to 1.
+        method: one of `METHODS`.
+        stop_words: "english" (Lucene's 33) or "none".
+        stemmer: "porter", "english" (Porter's second) or "none".
+
+    Raises:
+        InputError: when a value is outside its range.
+    """
+
+    k1: float = 0.9
+    b: float = 0.4
+    method: str = "lucene"
+    stop_words: str = "english"
+    stemmer: str = "porter"
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.k1) or not 0 <= self.k1 < math.inf:
+            raise InputError(f"k1 is {self.k1!r}; it must be a number of at least 0")
+        if not _is_number(self.b) or not 0 <= self.b <= 1:
+            raise InputError(f"b is {self.b!r}; it must be a number from 0 to 1")
+        if self.method not in METHODS:
+            raise InputError(f"method is {self.method!r}{did_you_mean(str(self.method), METHODS)}")
+        self.analyser()
+
+    def analyser(self) -> Analyser:
+        """The analyser that these options describe."""
+        return Analyser(self.stop_words, self.stemmer)
+
+
+class BM25(Stage):
+    """Retrieves by BM25 from an index on disk; `build` makes one, `open` opens it.
+
+    Scores are float32 sums as Python floats. Equal scores keep the order of the collection. Documents that score 0,
+    which is to say that share no term with the query, are not retrieved. The query's instruction is not read.
+    """
+
+    name = "bm25"
+
+    def __init__(self, folder: str | Path, *, mmap: bool = True) -> None:
+        """Open an index; see `open`."""
+        import bm25s
+
+        self.folder = Path(folder)
+        self.manifest = read_manifest(self.folder, self.name, FORMAT)
+        self.options = Options(**self.manifest.options)
+        self._analyser = _checked_analyser(self.options, self.manifest, self.folder)
+        self._lock = threading.Lock()  # a stemmer must not be used by two threads at once
+        self._index = bm25s.BM25.load(self.folder, mmap=mmap, show_progress=False)
+        self.documents = DocumentStore(self.folder)
+
+    @classmethod
+    def open(cls, folder: str | Path, *, mmap: bool = True) -> BM25:
+        """Open an index that `build` made.
+
+        Args:
+            folder: where it lies.
+            mmap: False reads the postings into memory; documents are read from disk in either case.
+
+        Raises:
+            FileError: when there is no index, or it is torn, of another kind or from an incompatible version.
+        """
+        return cls(folder, mmap=mmap)
+
+    @classmethod
+    def build(
+        cls,
+        documents: Iterable[Document],
+        folder: str | Path,
+        *,
+        k1: float = 0.9,
+        b: float = 0.4,
+        method: str = "lucene",
+        stop_words: str = "english",
+        stemmer: str = "porter",
+        source: str = "",
+        total: int | None = None,
+        progress: bool = False,
+    ) -> BM25:
+        """Index documents and open the index.
+
+        They are read once, one at a time, and written to the index; memory holds their terms (4 bytes each) and ids.
+
+        Args:
+            documents: with distinct ids; texts may be empty.
+            folder: where the index will lie, whole or not at all; must not exist, or be empty.
+            k1, b, method, stop_words, stemmer: see `Options`.
+            source: where the documents come from, for the manifest.
+            total: how many there are, to show the time left.
+            progress: show a bar on standard error.
+
+        Raises:
+            InputError: when there are no documents, an id occurs twice, or an option is wrong.
+            FileError: when the folder is taken or cannot be written.
+        """
+        options = Options(k1, b, method, stop_words, stemmer)
+        with new_folder(Path(folder)) as part:
+            terms = _Terms(options.analyser())
+            with DocumentWriter(part) as writer:
+                for document in tracked(documents, "indexing", total=total, show=progress):
+                    writer.add(document)
+                    terms.add(document.full_text)
+            _check_content(len(writer), terms, source)
+            with waiting(f"scoring {len(terms.vocabulary):,} terms", show=progress):
+                _write_postings(terms, options, part)
+            write_manifest(part, _manifest(options, writer, terms, source))
+        return cls.open(folder)
+
+    def retrieve(
+        self, queries: Sequence[Query], cutoff: int, *, exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS
+    ) -> list[Ranking]:
+        """The best `cutoff` documents of each query; see `rerank.pipeline.Retriever`."""
+        check_cutoff(self.name, cutoff)
+        fetched: dict[int, Document] = {}  # queries that find the same document share it
+        return [self._ranking(query, cutoff, set(exclude.get(query.query_id, ())), fetched) for query in queries]
+
+    def __len__(self) -> int:
+        return self.manifest.documents
+
+    def __repr__(self) -> str:
+        return f"<BM25 of {len(self):,} documents in {self.folder}>"
+
+    def _ranking(self, query: Query, cutoff: int, excluded: set[str], fetched: dict[int, Document]) -> Ranking:
+        scores = self._scores(query.text)
+        candidates = []
+        for index in _best(scores, cutoff + len(excluded)):
+            document = fetched.setdefault(index, fetched.get(index) or self.documents[index])
+            if document.doc_id not in excluded:
+                candidates.append(Candidate(document, float(scores[index])))
+        return Ranking(query, tuple(candidates[:cutoff]))
+
+    def _scores(self, text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+        with self._lock:
+            terms = self._analyser(text)
+        scores: np.ndarray[Any, np.dtype[np.float32]] = self._index.get_scores_from_ids(
+            self._index.get_tokens_ids(terms)
+        )
+        return scores
+
+
+class _Terms:
+    """The documents as rows of term numbers, and the numbers of the terms."""
+
+    def __init__(self, analyser: Analyser) -> None:
+        self.rows: list[array[int]] = []
+        self.vocabulary: dict[str, int] = {}
+        self._analyser = analyser
+        self._known: dict[str, int | None] = {}  # word -> number of its term: most words were seen before
+
+    def add(self, text: str) -> None:
+        numbers = (self._number(word) for word in words(text))
+        self.rows.append(array("i", [number for number in numbers if number is not None]))
+
+    def _number(self, word: str) -> int | None:
+        if word not in self._known:
+            term = self._analyser.term(word)
+            self._known[word] = None if term is None else self.vocabulary.setdefault(term, len(self.vocabulary))
+        return self._known[word]
+
+
+def _best(scores: np.ndarray[Any, np.dtype[np.float32]], count: int) -> list[int]:
+    """The indices of the `count` highest scores above 0, best first; equal scores in the order of the collection."""
+    found = np.flatnonzero(scores > 0)
+    if len(found) > count:
+        least = np.partition(scores[found], -count)[-count]
+        found = found[scores[found] >= least]  # all that tie with the last: the stable sort below decides
+    order = np.argsort(-scores[found], kind="stable")[:count]
+    best: list[int] = found[order].tolist()
+    return best
+
+
+def _write_postings(terms: _Terms, options: Options, folder: Path) -> None:
+    import bm25s
+
+    index = bm25s.BM25(k1=options.k1, b=options.b, method=options.method, csc_backend="scipy")
+    index.index((terms.rows, terms.vocabulary), create_empty_token=False, show_progress=False)
+    index.save(folder, show_progress=False)
+
+
+def _manifest(options: Options, writer: DocumentWriter, terms: _Terms, source: str) -> Manifest:
+    return Manifest(
+        kind=BM25.name,
+        format=FORMAT,
+        options=dataclasses.asdict(options),
+        documents=len(writer),
+        fingerprint=writer.fingerprint,
+        source=source,
+        versions={name: version(name) for name in ("rerank-toolkit", "bm25s", "PyStemmer", "regex")},
+        notes={"terms": len(terms.vocabulary), "example": options.analyser()(EXAMPLE)},
+    )
+
+
+def _checked_analyser(options: Options, manifest: Manifest, folder: Path) -> Analyser:
+    analyser = options.analyser()
+    if analyser(EXAMPLE) != manifest.notes.get("example"):
+        written = ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+        raise FileError(f"{folder} was written with {written}, which analysed text differently; build the index again")
+    return analyser
+
+
+def _check_content(documents: int, terms: _Terms, source: str) -> None:
+    if not documents:
+        raise InputError(f"there are no documents to index{f' in {source}' if source else ''}")
+    if not terms.vocabulary:
+        raise InputError(f"none of the {documents:,} documents to index holds a word")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
