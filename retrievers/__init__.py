@@ -1,1 +1,1 @@
-"""First stages: what finds candidates in a collection."""
+"""First stages: retrievers that find candidates in a collection. `rerank.registry` names them."""

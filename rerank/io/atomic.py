@@ -42,8 +42,8 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[A
     target = Path(os.path.realpath(path))  # a link stays a link
     if target.is_dir():
         raise FileError(f"cannot write {path}: it is a folder")
-    replaced = not target.exists() or target.is_file()
-    place = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part") if replaced else target
+    replaced = not _is_stream(path) and (not target.exists() or target.is_file())
+    place = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part") if replaced else Path(path)
     try:
         with ExitStack() as stack:
             yield _layered(stack, _Output(path, place), mode)
@@ -68,7 +68,7 @@ class _Output(io.FileIO):
     def __init__(self, path: str | Path, place: Path) -> None:
         self._path, self._written, self._abandoned = path, 0, False
         try:
-            super().__init__(place, "w")
+            super().__init__(place, "a")  # /dev/stdout may be a file that holds something already
         except OSError as error:
             raise _unwritable(path, error) from error
 
@@ -95,6 +95,11 @@ class _Output(io.FileIO):
     def abandon(self, kind: type[BaseException] | None, *_: object) -> None:
         """What the layers above still hold is of no use once the block has failed."""
         self._abandoned = self._abandoned or kind is not None
+
+
+def _is_stream(path: str | Path) -> bool:
+    """Whether the name stands for something open, such as /dev/stdout, even where that is an ordinary file."""
+    return os.path.abspath(path).startswith(("/dev/", "/proc/"))
 
 
 def _layered(stack: ExitStack, raw: _Output, mode: str) -> Any:

@@ -1,0 +1,58 @@
+"""A saved run as a first stage."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from rerank.datasets import Dataset
+from rerank.errors import InputError
+from rerank.io import read_run
+from rerank.pipeline import NO_EXCLUSIONS, Stage
+from rerank.types import Candidate, Query, Ranking
+
+__all__ = ["SavedRun"]
+
+
+class SavedRun(Stage):
+    """Retrieves what a TREC run says, in trec_eval's order: `SavedRun("bm25.trec", dataset) % 100 >> reranker`.
+
+    Args:
+        path: the run.
+        dataset: where its documents' texts are.
+
+    Raises:
+        FileError: when the run cannot be read or is malformed.
+    """
+
+    def __init__(self, path: str | Path, dataset: Dataset) -> None:
+        self.name = Path(path).name
+        self._dataset, self._run = dataset, read_run(path)
+
+    def retrieve(
+        self, queries: Sequence[Query], cutoff: int, *, exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS
+    ) -> list[Ranking]:
+        """The first `cutoff` documents of each query in the run; a query that the run lacks has an empty ranking.
+
+        Args:
+            queries: found in the run by their ids; their texts may differ from the dataset's.
+            cutoff: how many documents, at least 1; fewer where the run holds fewer.
+            exclude: query_id -> ids of documents to leave out; the next in the run take their places.
+
+        Raises:
+            InputError: when the cutoff is below 1, or the dataset lacks a document of the run.
+        """
+        if cutoff < 1:
+            raise InputError(f"a cutoff of {cutoff} takes no document; choose at least 1")
+        best = [self._best(query.query_id, cutoff, exclude.get(query.query_id, ())) for query in queries]
+        documents = self._dataset.look_up({doc_id for scored in best for doc_id in scored})
+        return [
+            Ranking(query, tuple(Candidate(documents[doc_id], score) for doc_id, score in scored.items()))
+            for query, scored in zip(queries, best, strict=True)
+        ]
+
+    def _best(self, query_id: str, cutoff: int, excluded: Collection[str]) -> dict[str, float]:
+        scored = self._run.get(query_id, {}).items()
+        without = frozenset(excluded)
+        return dict(islice((item for item in scored if item[0] not in without), cutoff))
