@@ -169,7 +169,7 @@ def _parse(name: str) -> Any:
             measure = ir_measures.parse_measure(name)
     except NameError as error:
         base = re.split(r"\W", name.strip(), maxsplit=1)[0]
-        raise UnknownName(f"{unknown('measure', base, ir_measures.measures.registry)}; {_EXAMPLES}") from error
+        raise UnknownName(f"{unknown('measure', base, ir_measures.measures.registry)} ({_EXAMPLES})") from error
     except ValueError as error:
         raise InputError(f"cannot read the measure {name!r}; {_EXAMPLES}") from error
     _check_parameters(name, measure)
