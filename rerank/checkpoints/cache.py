@@ -60,6 +60,7 @@ def watched(place: Path, total: int, progress: Progress | None) -> Iterator[None
     finally:
         done.set()
         thread.join()
+    progress(total, total)
 
 
 def _watch(place: Path, total: int, progress: Progress, done: threading.Event) -> None:

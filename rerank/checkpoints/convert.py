@@ -39,11 +39,12 @@ def to_folder(source: Path, config: Mapping[str, Any], target: Path) -> None:
     Raises:
         CheckpointError: when the graph is not such a model's, or a parameter is missing, left over or misshapen.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     found = weights(source / "model.onnx")
     _check(found, config)
-    save_file({name: found[name] for name in sorted(found)}, target / "model.safetensors", metadata={"format": "pt"})
+    tensors = {name: found[name] for name in sorted(found)}
+    (target / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
     (target / "config.json").write_text(json.dumps(dict(config), indent=2) + "\n", encoding="utf-8")
     for path in source.iterdir():
         if path.name not in ("model.onnx", "tokenizer.json"):
@@ -66,7 +67,9 @@ def weights(path: Path) -> dict[str, NDArray[np.float32]]:
         elif node.op_type in ("MatMul", "MatMulInteger") and stored.is_matrix(node.input[1]):
             found[f"{_module(graph, node)}.weight"] = stored.take(node.input[1]).T.copy()
     if left := stored.left():
-        raise CheckpointError(f"{path.name}: {len(left)} tensors are in no layer that is known, the first is {left[0]!r}")
+        raise CheckpointError(
+            f"{path.name}: {len(left)} tensors are in no layer that is known, the first is {left[0]!r}"
+        )
     return found
 
 
@@ -76,7 +79,9 @@ class _Stored:
     def __init__(self, graph: Any) -> None:
         from onnx import numpy_helper
 
-        self._arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        self._arrays: dict[str, NDArray[Any]] = {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer
+        }
         self._taken: set[str] = set()
 
     def vectors(self) -> Iterator[str]:
@@ -93,13 +98,14 @@ class _Stored:
         import numpy as np
 
         self._taken.add(name)
-        array = self._arrays[name]
+        array: NDArray[Any] = self._arrays[name]
         if not name.endswith(QUANTISED):
             return array.astype(np.float32)
         stem = name.removesuffix(QUANTISED)
         scale = self._arrays[f"{stem}_scale"].astype(np.float32)  # [] for the tensor, or [columns]
         zero = np.asarray(self._arrays.get(f"{stem}_zero_point", 0)).astype(np.float32)
-        return ((array.astype(np.float32) - zero) * scale).astype(np.float32)
+        undone: NDArray[np.float32] = (array.astype(np.float32) - zero) * scale
+        return undone
 
     def left(self) -> list[str]:
         """Weight matrices that nobody took."""
@@ -108,7 +114,7 @@ class _Stored:
 
 def _read(path: Path) -> Any:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         return onnx.load(path, load_external_data=False).graph

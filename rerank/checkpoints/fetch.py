@@ -57,7 +57,7 @@ def fetch(
 
 
 def _first(located: Located, root: Path, progress: Progress | None) -> Path:
-    reasons: list[str] = []
+    reasons = [] if located.checkpoint else [f"there is no folder {located.name}"]
     for source in located.sources:
         try:
             place = source.fetch(root, progress)

@@ -21,7 +21,13 @@ WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 """Any one of them is enough to build a tokenizer."""
 
-READ_BY_TOKENIZERS = (*TOKENIZERS, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+READ_BY_TOKENIZERS = (
+    *TOKENIZERS,
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 
 
 def kind(folder: str | Path) -> str:
@@ -42,7 +48,9 @@ def kind(folder: str | Path) -> str:
     if (labels := _labels(config)) not in (1, 2):
         raise _no_reranker(folder, f"a {model} with {labels} logits")
     if code := config.get("auto_map", {}).get("AutoModelForSequenceClassification"):
-        raise CheckpointError(f"{folder} needs Python code of its own ({code}), and code from a checkpoint is never run")
+        raise CheckpointError(
+            f"{folder} needs Python code of its own ({code}), and code from a checkpoint is never run"
+        )
     check(folder)
     return "cross-encoder"
 

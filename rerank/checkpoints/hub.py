@@ -16,7 +16,7 @@ from rerank.errors import CheckpointError
 
 __all__ = ["Hub"]
 
-ANSWER_WITHIN = 5.0
+ANSWER_WITHIN = 4.0
 """Seconds in which the hub must answer, before another source is tried."""
 
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
@@ -42,20 +42,30 @@ class Hub:
         return f"the hub's {self.repo}"
 
     def cached(self, root: Path) -> Path | None:
-        """The complete snapshot in the hub's own cache, if there is one."""
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
+        """The snapshot in the hub's own cache, if all of it is there."""
         with _quiet():
-            try:
-                place = Path(snapshot_download(self.repo, revision=self.revision or None, local_files_only=True))
-            except (LocalEntryNotFoundError, OSError, ValueError):
-                return None
+            for pattern in folders.WEIGHTS:
+                place = self._local(pattern)
+                if place is None or list(place.glob(pattern)):
+                    return place
+        return None
+
+    def _local(self, weights: str) -> Path | None:
+        """The snapshot on disk, or None when a file of these weights, the config or the tokenizer is missing."""
+        from huggingface_hub import snapshot_download
+
         try:
-            folders.check(place)
-        except CheckpointError:  # an earlier download of its config alone, by another program
+            place = snapshot_download(
+                self.repo,
+                revision=self.revision or None,
+                local_files_only=True,
+                allow_patterns=["config.json", weights],
+                ignore_patterns=[SUBFOLDERS],
+            )
+            folders.check(Path(place))
+        except (OSError, ValueError, CheckpointError):  # not there, or in part: other programs fetch a config alone
             return None
-        return place
+        return Path(place)
 
     def fetch(self, root: Path, progress: Progress | None) -> Path:
         """The snapshot, downloaded as far as it is not there.
@@ -76,16 +86,20 @@ class Hub:
     def _ask(self) -> dict[str, int]:
         """The repository's files and their sizes in bytes; the one request that finds out whether there is a hub."""
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
         try:
             info = HfApi().model_info(
                 self.repo, revision=self.revision or None, timeout=ANSWER_WITHIN, files_metadata=True
             )
         except GatedRepoError as error:
-            raise CheckpointError(f"{self.repo} is gated: accept its terms on the hub and run 'hf auth login'") from error
+            raise CheckpointError(
+                f"{self.repo} is gated: accept its terms on the hub and run 'hf auth login'"
+            ) from error
         except RepositoryNotFoundError as error:
             raise CheckpointError(f"the hub has no {self.repo} (or does not show it to you)") from error
+        except HfHubHTTPError as error:
+            raise CheckpointError(f"the hub refused {self.repo} ({one_line(error)})") from error
         except Exception as error:  # transport errors are of other libraries' kinds, which change with their versions
             raise CheckpointError(f"the hub did not answer ({type(error).__name__}: {one_line(error)})") from error
         return {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
@@ -119,11 +133,11 @@ def _wanted(sizes: dict[str, int]) -> dict[str, int]:
 
 def _no_bar() -> Any:
     """The hub's own progress bar, switched off: callers show theirs."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
-    class NoBar(tqdm):  # type: ignore[misc, valid-type, unused-ignore]
+    class NoBar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": True})
+            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
 
     return NoBar
 
