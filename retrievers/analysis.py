@@ -1,18 +1,19 @@
 """Text into index terms, as near to Anserini's default English analyser as Python's libraries allow.
 
 That analyser is Lucene's EnglishAnalyzer: words by Unicode's segmentation rules (UAX #29), without a possessive 's, in
-lower case, without 33 stop words, stemmed by Porter's first algorithm. What differs here:
+lower case, without 33 stop words, stemmed by Porter's first algorithm with two of the rules he added later. Of 684,459
+terms that Anserini made of NovelEval, Cranfield and 3,000 documents of SciFact, 1 is another here. What differs:
 
-- emoji are no words, and a word of more than 255 characters is not split;
-- Snowball's edition of Porter's stemmer keeps the paper's rules, Lucene's adds two of Porter's later ones (-bli to
-  -ble, -logi to -log): `possibly` becomes `possibli` here and `possibl` there.
+- a word of more than 255 characters is not split;
+- lower case is Python's, which makes two characters of a few capitals such as the Turkish dotted I;
+- the version of Unicode is that of the `regex` package.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from rerank.errors import InputError
@@ -34,6 +35,12 @@ STEMMERS = ("porter", "english", "none")
 
 SHORTEST_STEMMED = 3
 """Porter leaves words of one or two letters alone, and so does Lucene; Snowball would make `us` into `u`."""
+
+LATER_RULES = (("bli", "ble"), ("logi", "log"))
+"""What Porter added to his second step and Lucene has; Snowball's edition of the stemmer keeps to the paper."""
+
+HAS_MEASURE = re.compile("[aeiou][^aeiou]|(?<=[^aeiou])y[^aeiou]")
+"""Porter's m > 0: a vowel with a consonant behind it."""
 
 POSSESSIVE_MARKS = "'\u2019\uff07"
 
@@ -72,7 +79,7 @@ class Analyser:
 def words(text: str) -> list[str]:
     """The words of a text by the word boundaries of UAX #29, without blanks, punctuation and symbols.
 
-    An ideograph and a hiragana sign is a word by itself.
+    An ideograph, a hiragana sign and an emoji are each a word.
     """
     found: list[str] = (ASCII_WORD if text.isascii() else _unicode_word()).findall(text)
     return found
@@ -103,6 +110,8 @@ def _unicode_word() -> Any:
         rf"|[\p{{WB=Katakana}}{mark}]*\p{{WB=Katakana}}[\p{{WB=Katakana}}{mark}]*"
         rf"|[\p{{Han}}\p{{Hiragana}}][{mark}]*"
         rf"|\p{{Line_Break=Complex_Context}}[\p{{Line_Break=Complex_Context}}{mark}]*"
+        rf"|\p{{Extended_Pictographic}}[{mark}]*(?:(?<=\u200d)\p{{Extended_Pictographic}}[{mark}]*)*"  # WB3c
+        rf"|\p{{Regional_Indicator}}{{2}}"  # a flag
     )
 
 
@@ -112,7 +121,18 @@ def _stemmer(name: str) -> Callable[[str], str]:
     import Stemmer
 
     stem: Callable[[str], str] = Stemmer.Stemmer(name).stemWord
-    return stem
+    return partial(_with_later_rules, stem) if name == "porter" else stem
+
+
+def _with_later_rules(stem: Callable[[str], str], word: str) -> str:
+    """`possibly` is `possibli` by the paper's rules, and `possibl` like `possible` by the later ones."""
+    stemmed = stem(word)
+    for ending, later in LATER_RULES:
+        root = stemmed.removesuffix(ending)
+        # the second step sees the ending only where the first one made it, and not the `wobbli` of `wobbliness`
+        if root != stemmed and word.endswith(("y", "i", "ies", "ied")) and HAS_MEASURE.search(root):
+            return stem(root + later)
+    return stemmed
 
 
 def _check(option: str, value: object, known: Any) -> None:

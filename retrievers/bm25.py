@@ -15,23 +15,25 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from rerank.datasets import Dataset
 from rerank.errors import FileError, InputError
 from rerank.pipeline import NO_EXCLUSIONS, Stage, check_cutoff
 from rerank.registry import did_you_mean
 from rerank.types import Candidate, Document, Query, Ranking
-from retrievers.analysis import Analyser, words
+from retrievers.analysis import Analyser
 from retrievers.documents import DocumentStore, DocumentWriter
-from retrievers.index import Manifest, new_folder, read_manifest, write_manifest
+from retrievers.index import Manifest, cached_index, new_folder, read_manifest, write_manifest
 from retrievers.progress import tracked, waiting
+from retrievers.terms import Terms
 
 __all__ = ["BM25", "METHODS", "Options"]
 
@@ -39,6 +41,8 @@ METHODS = ("lucene", "robertson", "atire")
 """Variants of the formula in which a document without any term of the query scores 0 (Kamphuis et al., 2020)."""
 
 FORMAT = 1
+
+Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 EXAMPLE = (
     "Us users' U.S. policies don't relate to the naïve café's 3.14 e-mails, possibly; 東京タワー foo_bar's running"
@@ -128,7 +132,7 @@ class BM25(Stage):
         stemmer: str = "porter",
         source: str = "",
         total: int | None = None,
-        progress: bool = False,
+        progress: bool | None = None,
     ) -> BM25:
         """Index documents and open the index.
 
@@ -140,7 +144,7 @@ class BM25(Stage):
             k1, b, method, stop_words, stemmer: see `Options`.
             source: where the documents come from, for the manifest.
             total: how many there are, to show the time left.
-            progress: show a bar on standard error.
+            progress: show a bar on standard error; None means when that is a terminal.
 
         Raises:
             InputError: when there are no documents, an id occurs twice, or an option is wrong.
@@ -148,7 +152,7 @@ class BM25(Stage):
         """
         options = Options(k1, b, method, stop_words, stemmer)
         with new_folder(Path(folder)) as part:
-            terms = _Terms(options.analyser())
+            terms = Terms(options.analyser())
             with DocumentWriter(part) as writer:
                 for document in tracked(documents, "indexing", total=total, show=progress):
                     writer.add(document)
@@ -158,6 +162,39 @@ class BM25(Stage):
                 _write_postings(terms, options, part)
             write_manifest(part, _manifest(options, writer, terms, source))
         return cls.open(folder)
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        *,
+        index: str | Path | None = None,
+        k1: float = 0.9,
+        b: float = 0.4,
+        method: str = "lucene",
+        stop_words: str = "english",
+        stemmer: str = "porter",
+        progress: bool | None = None,
+    ) -> BM25:
+        """The index of a dataset: opened where it lies already, built first where it does not.
+
+        Args:
+            dataset: what to index.
+            index: a folder; None means one in the cache (`RERANK_CACHE`, or ~/.cache/rerank-toolkit), which changes
+                with the corpus and the options.
+            k1, b, method, stop_words, stemmer: see `Options`.
+            progress: show a bar on standard error while building; None means when that is a terminal.
+
+        Raises:
+            FileError: when the index at `index` cannot be read, or was built with other options.
+        """
+        options = Options(k1, b, method, stop_words, stemmer)
+        given = dataclasses.asdict(options)
+        folder = Path(index) if index is not None else cached_index(cls.name, FORMAT, dataset, given)
+        opened = cls.open(folder) if folder.exists() else cls._built_of(dataset, folder, given, progress)
+        if opened.options != options:
+            raise FileError(f"{folder} was built with {opened.options}, not with {options}; name another folder")
+        return opened
 
     def retrieve(
         self, queries: Sequence[Query], cutoff: int, *, exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS
@@ -173,56 +210,43 @@ class BM25(Stage):
     def __repr__(self) -> str:
         return f"<BM25 of {len(self):,} documents in {self.folder}>"
 
-    def _ranking(self, query: Query, cutoff: int, excluded: set[str], fetched: dict[int, Document]) -> Ranking:
-        scores = self._scores(query.text)
-        candidates = []
-        for index in _best(scores, cutoff + len(excluded)):
-            document = fetched.setdefault(index, fetched.get(index) or self.documents[index])
-            if document.doc_id not in excluded:
-                candidates.append(Candidate(document, float(scores[index])))
-        return Ranking(query, tuple(candidates[:cutoff]))
+    @classmethod
+    def _built_of(cls, dataset: Dataset, folder: Path, options: dict[str, Any], progress: bool | None) -> BM25:
+        source, total = dataset.name, dataset.count
+        try:
+            return cls.build(dataset.documents(), folder, **options, source=source, total=total, progress=progress)
+        except FileError:
+            if not folder.exists():
+                raise
+            return cls.open(folder)  # another process was faster
 
-    def _scores(self, text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def _ranking(self, query: Query, cutoff: int, excluded: set[str], fetched: dict[int, Document]) -> Ranking:
+        indices, scores = _best(self._scores(query.text), cutoff + len(excluded))
+        for index in indices:
+            if index not in fetched:
+                fetched[index] = self.documents[index]
+        found = (Candidate(fetched[index], score) for index, score in zip(indices, scores, strict=True))
+        kept = (candidate for candidate in found if candidate.document.doc_id not in excluded)
+        return Ranking(query, tuple(islice(kept, cutoff)))
+
+    def _scores(self, text: str) -> Floats:
         with self._lock:
             terms = self._analyser(text)
-        scores: np.ndarray[Any, np.dtype[np.float32]] = self._index.get_scores_from_ids(
-            self._index.get_tokens_ids(terms)
-        )
+        scores: Floats = self._index.get_scores_from_ids(self._index.get_tokens_ids(terms))
         return scores
 
 
-class _Terms:
-    """The documents as rows of term numbers, and the numbers of the terms."""
-
-    def __init__(self, analyser: Analyser) -> None:
-        self.rows: list[array[int]] = []
-        self.vocabulary: dict[str, int] = {}
-        self._analyser = analyser
-        self._known: dict[str, int | None] = {}  # word -> number of its term: most words were seen before
-
-    def add(self, text: str) -> None:
-        numbers = (self._number(word) for word in words(text))
-        self.rows.append(array("i", [number for number in numbers if number is not None]))
-
-    def _number(self, word: str) -> int | None:
-        if word not in self._known:
-            term = self._analyser.term(word)
-            self._known[word] = None if term is None else self.vocabulary.setdefault(term, len(self.vocabulary))
-        return self._known[word]
-
-
-def _best(scores: np.ndarray[Any, np.dtype[np.float32]], count: int) -> list[int]:
-    """The indices of the `count` highest scores above 0, best first; equal scores in the order of the collection."""
+def _best(scores: Floats, count: int) -> tuple[list[int], list[float]]:
+    """Index and score of the `count` highest scores above 0, best first; equal ones in the order of the collection."""
     found = np.flatnonzero(scores > 0)
     if len(found) > count:
         least = np.partition(scores[found], -count)[-count]
         found = found[scores[found] >= least]  # all that tie with the last: the stable sort below decides
-    order = np.argsort(-scores[found], kind="stable")[:count]
-    best: list[int] = found[order].tolist()
-    return best
+    best = found[np.argsort(-scores[found], kind="stable")[:count]]
+    return best.tolist(), scores[best].tolist()
 
 
-def _write_postings(terms: _Terms, options: Options, folder: Path) -> None:
+def _write_postings(terms: Terms, options: Options, folder: Path) -> None:
     import bm25s
 
     index = bm25s.BM25(k1=options.k1, b=options.b, method=options.method, csc_backend="scipy")
@@ -230,7 +254,7 @@ def _write_postings(terms: _Terms, options: Options, folder: Path) -> None:
     index.save(folder, show_progress=False)
 
 
-def _manifest(options: Options, writer: DocumentWriter, terms: _Terms, source: str) -> Manifest:
+def _manifest(options: Options, writer: DocumentWriter, terms: Terms, source: str) -> Manifest:
     return Manifest(
         kind=BM25.name,
         format=FORMAT,
@@ -251,7 +275,7 @@ def _checked_analyser(options: Options, manifest: Manifest, folder: Path) -> Ana
     return analyser
 
 
-def _check_content(documents: int, terms: _Terms, source: str) -> None:
+def _check_content(documents: int, terms: Terms, source: str) -> None:
     if not documents:
         raise InputError(f"there are no documents to index{f' in {source}' if source else ''}")
     if not terms.vocabulary:

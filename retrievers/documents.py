@@ -25,8 +25,9 @@ class DocumentStore(Sequence[Document]):
     """The documents of a folder, in the order in which they were written. Both files are memory-mapped."""
 
     def __init__(self, folder: Path) -> None:
-        self._offsets = np.load(folder / OFFSETS, mmap_mode="r")
-        self._lines = np.memmap(folder / LINES, dtype=np.uint8, mode="r")
+        # plain arrays over the mapped files: a slice of a memmap costs several times as much
+        self._offsets = np.asarray(np.load(folder / OFFSETS, mmap_mode="r"))
+        self._lines = np.asarray(np.memmap(folder / LINES, dtype=np.uint8, mode="r"))
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

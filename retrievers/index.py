@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import secrets
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from rerank import config
+from rerank.datasets import Dataset
 from rerank.errors import ConfigError, FileError
 
-__all__ = ["Manifest", "index_cache", "new_folder", "read_manifest", "write_manifest"]
+__all__ = ["Manifest", "cached_index", "new_folder", "read_manifest", "write_manifest"]
 
 MANIFEST = "manifest.json"
 
@@ -114,7 +116,12 @@ def _refuse_existing(folder: Path) -> None:
         raise FileError(f"{folder} exists already; open it, remove it or give another folder")
 
 
-def index_cache() -> Path:
-    """The folder of indexes that were built without being told where: `RERANK_CACHE`, or ~/.cache/rerank-toolkit."""
-    root = os.environ.get("RERANK_CACHE") or Path.home() / ".cache" / "rerank-toolkit"
-    return Path(root).expanduser() / "indexes"
+def cached_index(kind: str, format: int, dataset: Dataset, options: Mapping[str, Any]) -> Path:
+    """Where the index of a dataset lies that was built without being told where.
+
+    It is under `RERANK_CACHE`, or ~/.cache/rerank-toolkit; another corpus, option or format is another folder.
+    """
+    root = Path(os.environ.get("RERANK_CACHE") or "~/.cache/rerank-toolkit").expanduser()
+    made_from = json.dumps([kind, format, dataset.corpus_key, options], sort_keys=True)
+    digest = hashlib.sha256(made_from.encode("utf-8", "surrogatepass")).hexdigest()
+    return root / "indexes" / f"{dataset.name.replace('/', '-')}-{kind}-{digest[:16]}"

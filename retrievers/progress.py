@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -11,9 +12,11 @@ __all__ = ["tracked", "waiting"]
 T = TypeVar("T")
 
 
-def tracked(items: Iterable[T], title: str, *, total: int | None = None, show: bool = True) -> Iterator[T]:
-    """The items, with a bar on standard error that shows their rate and, when `total` is known, the time left."""
-    if not show:
+def tracked(items: Iterable[T], title: str, *, total: int | None = None, show: bool | None = None) -> Iterator[T]:
+    """The items, with a bar on standard error that shows their rate and, when `total` is known, the time left.
+
+    `show=None` shows it when standard error is a terminal."""
+    if not _shown(show):
         yield from items
         return
     from rich import progress
@@ -36,12 +39,16 @@ def tracked(items: Iterable[T], title: str, *, total: int | None = None, show: b
 
 
 @contextmanager
-def waiting(title: str, *, show: bool = True) -> Iterator[None]:
+def waiting(title: str, *, show: bool | None = None) -> Iterator[None]:
     """A sign of life during work that cannot be counted."""
-    if not show:
+    if not _shown(show):
         yield
         return
     from rich.console import Console
 
     with Console(stderr=True).status(title):
         yield
+
+
+def _shown(show: bool | None) -> bool:
+    return sys.stderr.isatty() if show is None else show

@@ -35,6 +35,11 @@ class BeirFolder:
         """All documents, one at a time."""
         return read_corpus(_one_of(self.folder, "corpus.jsonl"))
 
+    def corpus_key(self) -> str:
+        """The corpus file, its size and when it was last changed."""
+        path = _one_of(self.folder, "corpus.jsonl").resolve()
+        return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
+
     def find(self, doc_ids: Collection[str]) -> dict[str, Document]:
         """Those of these documents that there are, in one pass that keeps no others."""
         return {document.doc_id: document for document in self.documents() if document.doc_id in doc_ids}

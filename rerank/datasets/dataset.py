@@ -25,6 +25,9 @@ class Source(Protocol):
     def documents(self) -> Iterator[Document]:
         """All of them, one at a time."""
 
+    def corpus_key(self) -> str:
+        """The same for the same documents, however the queries are split; found without reading them."""
+
     def find(self, doc_ids: Collection[str]) -> dict[str, Document]:
         """Those of these documents that there are."""
 
@@ -116,6 +119,11 @@ class Dataset:
     def documents(self) -> Iterator[Document]:
         """All documents, one at a time."""
         return self.source.documents()
+
+    @property
+    def corpus_key(self) -> str:
+        """The same for the same documents, so that an index of them is found again; costs no reading of them."""
+        return self.source.corpus_key()
 
     def look_up(self, doc_ids: Collection[str]) -> dict[str, Document]:
         """doc_id -> document, for all of these; of a folder, in one pass over its corpus.

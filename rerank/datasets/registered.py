@@ -48,6 +48,12 @@ class Registered:
             for doc in self._dataset.docs_iter():
                 yield _document(doc)
 
+    def corpus_key(self) -> str:
+        """The id under which ir_datasets keeps the documents that several datasets share."""
+        import ir_datasets
+
+        return f"ir_datasets {ir_datasets.docs_parent_id(self.name)}"
+
     def find(self, doc_ids: Collection[str]) -> dict[str, Document]:
         """Those of these documents that there are, from ir_datasets' store (which is built at the first call)."""
         self._check("docs", "documents")
