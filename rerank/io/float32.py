@@ -46,7 +46,7 @@ def shortest(number: float) -> str:
     """The shortest text that trec_eval (which reads a double and rounds it) reads as this float32."""
     import numpy as np  # here, so that reading a run needs no numpy
 
-    text = str(np.float32(number))
+    text = repr(float(str(np.float32(number))))  # numpy's digits in Python's spelling, which is never the longer one
     return text if to_float32(float(text)) == number else repr(number)
 
 
