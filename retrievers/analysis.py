@@ -5,7 +5,7 @@ lower case, without 33 stop words, stemmed by Porter's first algorithm with two 
 terms that Anserini made of NovelEval, Cranfield and 3,000 documents of SciFact, 1 is another here. What differs:
 
 - a word of more than 255 characters is not split;
-- lower case is Python's, which makes two characters of a few capitals such as the Turkish dotted I;
+- lower case is Python's, which makes two characters of the Turkish dotted I and knows the Greek final sigma;
 - the version of Unicode is that of the `regex` package.
 """
 
@@ -104,10 +104,10 @@ def _unicode_word() -> Any:
     return regex.compile(
         rf"[{joiner}]*(?=[{letter}{digit}])(?:"
         rf"[{letter}{digit}{joiner}{mark}]+"
-        rf"|(?<=[{letter}][{mark}]*)[\p{{WB=MidLetter}}{between}](?=[{letter}])"  # WB6, WB7
-        rf"|(?<=[{digit}][{mark}]*)[\p{{WB=MidNum}}{between}](?=[{digit}])"  # WB11, WB12
+        rf"|(?<=[{letter}][{mark}]*)[\p{{WB=MidLetter}}{between}][{mark}]*(?=[{letter}])"  # WB6, WB7
+        rf"|(?<=[{digit}][{mark}]*)[\p{{WB=MidNum}}{between}][{mark}]*(?=[{digit}])"  # WB11, WB12
         rf")+"
-        rf"|[\p{{WB=Katakana}}{mark}]*\p{{WB=Katakana}}[\p{{WB=Katakana}}{mark}]*"
+        rf"|\p{{WB=Katakana}}[\p{{WB=Katakana}}{mark}]*"
         rf"|[\p{{Han}}\p{{Hiragana}}][{mark}]*"
         rf"|\p{{Line_Break=Complex_Context}}[\p{{Line_Break=Complex_Context}}{mark}]*"
         rf"|\p{{Extended_Pictographic}}[{mark}]*(?:(?<=\u200d)\p{{Extended_Pictographic}}[{mark}]*)*"  # WB3c

@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from rerank import config
 from rerank.datasets import Dataset
 from rerank.errors import FileError, InputError
 from rerank.pipeline import NO_EXCLUSIONS, Stage, check_cutoff
@@ -100,7 +101,7 @@ class BM25(Stage):
 
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder, self.name, FORMAT)
-        self.options = Options(**self.manifest.options)
+        self.options = config.build(Options, self.manifest.options, f"{self.folder}: options")
         self._analyser = _checked_analyser(self.options, self.manifest, self.folder)
         self._lock = threading.Lock()  # a stemmer must not be used by two threads at once
         self._index = bm25s.BM25.load(self.folder, mmap=mmap, show_progress=False)

@@ -15,7 +15,8 @@ T = TypeVar("T")
 def tracked(items: Iterable[T], title: str, *, total: int | None = None, show: bool | None = None) -> Iterator[T]:
     """The items, with a bar on standard error that shows their rate and, when `total` is known, the time left.
 
-    `show=None` shows it when standard error is a terminal."""
+    `show=None` shows it when standard error is a terminal.
+    """
     if not _shown(show):
         yield from items
         return
