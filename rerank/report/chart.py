@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ _BASELINE, _COLOURS = "#9a9a9a", ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#
 _INK, _FAINT = "#222222", "#dddddd"
 _NAMED_QUERIES = 30  # more ids than this do not fit under the bars
 _LABELLED_BARS = 16  # more numbers than this do not fit above the bars
+_LINE = 52  # characters that fit the width of a panel
 
 
 def chart(
@@ -78,12 +80,10 @@ def _draw_means(axes: Axes, evaluations: Mapping[str, Evaluation], baseline: str
         means = [evaluation.means[measure] for measure in measures]
         spans = [interval(evaluation.values(measure).values(), seed=seed) for measure in measures]
         places = [number + width * (index - (len(evaluations) - 1) / 2) for number in range(len(measures))]
-        whiskers = [
-            [mean - span.low for mean, span in zip(means, spans, strict=True)],
-            [span.high - mean for mean, span in zip(means, spans, strict=True)],
-        ]
+        middles = [(span.low + span.high) / 2 for span in spans]  # a skewed interval need not hold the mean
+        halves = [(span.high - span.low) / 2 for span in spans]
         axes.bar(places, means, width * 0.9, label=_plain(name), color=colours[name])
-        axes.errorbar(places, means, yerr=whiskers, fmt="none", ecolor=_INK, elinewidth=1.1, capsize=3)
+        axes.errorbar(places, middles, yerr=halves, fmt="none", ecolor=_INK, elinewidth=1.1, capsize=3)
         if len(measures) * len(evaluations) <= _LABELLED_BARS:
             for place, mean, span in zip(places, means, spans, strict=True):
                 axes.annotate(
@@ -94,7 +94,8 @@ def _draw_means(axes: Axes, evaluations: Mapping[str, Evaluation], baseline: str
     axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
     queries = len(next(iter(evaluations.values())).query_ids)
     _finish(axes, f"Means over {queries:,} queries, 95 % bootstrap intervals")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=min(3, len(evaluations)), frameon=False)
+    fit = max(1, _LINE // (max(map(len, evaluations)) + 8))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=min(fit, len(evaluations)), frameon=False)
 
 
 def _draw_gains(
@@ -113,7 +114,7 @@ def _draw_gains(
     else:
         axes.set_xticks([])
     axes.set_xlabel("queries, from the largest gain to the largest loss")
-    _finish(axes, _plain(f"{name} over {baseline}, query by query"))
+    _finish(axes, _plain(textwrap.fill(f"{name} over {baseline}, query by query", _LINE)))
     if len(gains) > 1:
         found = compare(evaluations[name], evaluations[baseline], measure, seed=seed)
         _draw_verdict(axes, found, "p" if len(evaluations) == 2 else "uncorrected p")
@@ -144,6 +145,8 @@ def _finish(axes: Axes, title: str) -> None:
 
 def _colours(names: Mapping[str, Any], baseline: str) -> dict[str, str]:
     others = [name for name in names if name != baseline]
+    if not others:
+        return {baseline: _COLOURS[0]}
     return {baseline: _BASELINE} | {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(others)}
 
 
