@@ -43,7 +43,7 @@ class Dataset:
     """A test collection. Nothing is read before it is asked for; queries and judgments are then kept, documents not.
 
     Args:
-        name: as it was asked for; of a folder, the folder's name.
+        name: as it was asked for (of a folder, the folder's name), and the split where one was named.
         source: where the records come from.
         measures: the official ones, by ir-measures name.
         count: how many documents there are, where that is known without reading them.
@@ -73,7 +73,7 @@ class Dataset:
             return cls._catalogued(name, split)
         folder = Path(name).expanduser()
         if folder.is_dir():
-            return cls(folder.resolve().name, BeirFolder(folder, split))
+            return cls(_titled(folder.resolve().name, split), BeirFolder(folder, split))
         if isinstance(name, Path) or name.startswith((".", "/", "~")):
             raise FileError(f"there is no folder {name}; a dataset is a folder, a name or an ir_datasets id")
         registered = Registered.load(name, split)
@@ -86,13 +86,13 @@ class Dataset:
         entry = catalogue.read(name)
         documents = entry.counts.documents
         if entry.folder:
-            return cls(name, BeirFolder(catalogue.folder_of(entry), split), entry.measures, documents)
+            return cls(_titled(name, split), BeirFolder(catalogue.folder_of(entry), split), entry.measures, documents)
         registered = Registered.load(entry.ir_datasets, split or entry.split or None)
         if registered is None:
             raise UnknownName(
                 f"ir_datasets knows no split {split or entry.split!r} of {entry.ir_datasets!r} ({name!r})"
             )
-        return cls(name if split is None else f"{name}/{split}", registered, entry.measures, documents)
+        return cls(_titled(name, split), registered, entry.measures, documents)
 
     @cached_property
     def qrels(self) -> Qrels:
@@ -168,6 +168,10 @@ class Dataset:
                 f"dataset {self.name!r} lacks {_some('query', missing)} of {len(query_ids):,} that {where}; "
                 "give the dataset that they belong to"
             )
+
+
+def _titled(name: str, split: str | None) -> str:
+    return name if split is None else f"{name}/{split}"
 
 
 def _joined(query: Query, scored: dict[str, float], documents: dict[str, Document]) -> Ranking:

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 __all__ = ["atomic_write", "json_line"]
+
+_STREAM = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/\w+/fd/\d+")
 
 
 @overload
@@ -99,7 +102,7 @@ class _Output(io.FileIO):
 
 def _is_stream(path: str | Path) -> bool:
     """Whether the name stands for something open, such as /dev/stdout, even where that is an ordinary file."""
-    return os.path.abspath(path).startswith(("/dev/", "/proc/"))
+    return _STREAM.fullmatch(os.path.abspath(path)) is not None
 
 
 def _layered(stack: ExitStack, raw: _Output, mode: str) -> Any:

@@ -56,6 +56,7 @@ def test_the_split_is_test_else_the_only_one_else_the_one_named(folder):
     write_qrels(folder / "qrels" / "dev.tsv", {"3": {"a": 1}})
     assert Dataset.load(folder).qrels == QRELS
     assert Dataset.load(folder, "dev").qrels == {"3": {"a": 1}}
+    assert Dataset.load(folder, "dev").name == "mine/dev"
     (folder / "qrels" / "test.tsv").unlink()
     assert Dataset.load(folder).qrels == {"3": {"a": 1}}
     write_qrels(folder / "qrels" / "train.tsv.gz", {"3": {"a": 1}})

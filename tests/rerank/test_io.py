@@ -7,6 +7,7 @@ import gzip
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,15 @@ def test_standard_output_can_be_written_to_even_where_it_is_a_file(tmp_path):
         subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
 
     assert out.read_text() == "before\nbetween\nafter\n"
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a file system under /dev")
+def test_an_ordinary_file_under_dev_is_replaced_as_anywhere():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for text in ("a longer text", "short"):
+            write(Path(folder) / "out.txt", text)
+
+        assert [path.read_text() for path in Path(folder).iterdir()] == ["short"]
 
 
 def test_a_link_stays_a_link(tmp_path):
