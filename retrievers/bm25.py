@@ -1,9 +1,9 @@
 """BM25 as in Anserini, on bm25s: an index on disk, memory-mapped; documents come back from disk too.
 
 The indexed text of a document is its title and its text. Terms are made as Anserini's default analyser makes them
-(`retrievers.analysis` says where not), and k1 = 0.9, b = 0.4 are Anserini's defaults. One difference is left: Lucene keeps
-the length of a document of more than 40 terms to four significant bits, and here lengths are exact. Scores differ by
-0.4 % on average for that, and near ties fall otherwise.
+(`retrievers.analysis` says where not), and k1 = 0.9, b = 0.4 are Anserini's defaults. One difference is left: Lucene
+keeps the length of a document of more than 40 terms to four significant bits, and here lengths are exact. Scores differ
+by 0.4 % on average for that, and near ties fall otherwise.
 
 >>> bm25 = BM25.build([Document("1", "a fish"), Document("2", "two birds")], folder)
 >>> bm25.retrieve([Query("q", "which birds?")], cutoff=10)[0][0].document.doc_id

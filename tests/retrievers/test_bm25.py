@@ -292,7 +292,7 @@ def test_progress_shows_how_fast_and_how_far(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("name", "cutoff", "expected"),
-    [("scifact", 100, 0.6777), ("cranfield", 100, 0.4115), ("noveleval", 20, 0.6901)],
+    [("scifact", 100, 0.6777), ("cranfield", 100, 0.4113), ("noveleval", 20, 0.6901)],
 )
 def test_real_collections_give_their_known_figures(shared, tmp_path, name, cutoff, expected):
     dataset = Dataset.load(shared / name)
