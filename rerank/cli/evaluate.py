@@ -1,0 +1,154 @@
+"""`rerank evaluate`: what runs are worth, and how sure the differences are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rerank.cli import names
+from rerank.cli.places import check_new_file
+from rerank.cli.screen import Screen, rows, with_screen
+from rerank.errors import FileError, InputError
+
+if TYPE_CHECKING:
+    from rerank.evaluate import Evaluation
+    from rerank.types import Qrels
+
+__all__ = ["evaluate", "split_measures"]
+
+_BETWEEN = re.compile(r"\s+(?![^(]*\))")  # white space, but not inside the brackets of RBP(rel=1, p=0.8)
+
+
+@click.command("evaluate")
+@names.dataset_option(required=False)
+@names.split_option()
+@click.option(
+    "--qrels", type=names.file_type, metavar="FILE", help="Judgments, TREC's or BEIR's, instead of a dataset's."
+)
+@click.option("--run", "runs", type=names.file_type, multiple=True, metavar="FILE", help="A TREC run; may be repeated.")
+@names.measures_option()
+@click.option(
+    "--baseline",
+    type=names.file_type,
+    metavar="FILE",
+    help="The run that the others are tested against.  [default: the first]",
+)
+@click.option("--per-query", is_flag=True, help="Show the value of every query too.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of intervals and tests.")
+@click.option("--output", "-o", type=names.file_type, metavar="FILE", help="Write the table as Markdown.")
+@click.option("--chart", type=names.file_type, metavar="FILE", help="Draw a PNG (needs the 'report' extra).")
+@with_screen
+def evaluate(
+    *,
+    screen: Screen,
+    dataset: str | None,
+    split: str | None,
+    qrels: Path | None,
+    runs: tuple[Path, ...],
+    measures: tuple[str, ...],
+    baseline: Path | None,
+    per_query: bool,
+    seed: int,
+    output: Path | None,
+    chart: Path | None,
+) -> None:
+    """Evaluate runs: measures, intervals, and whether differences are real.
+
+    Means are over all judged queries, those missing from a run counted as zero. Intervals are percentile bootstrap
+    intervals over queries; p is of the paired randomisation test, the paired t-test beside it, both Holm-corrected.
+
+    \b
+    Examples:
+        rerank evaluate --dataset noveleval --run bm25.trec --run reranked.trec
+        rerank evaluate --qrels qrels.tsv --run bm25.trec --measures "nDCG@10 RR(rel=2)@10" --json
+    """
+    if (dataset is None) == (qrels is None):
+        raise click.UsageError("give either --dataset or --qrels: where the judgments are")
+    for path in (output, chart):
+        if path is not None:
+            check_new_file(path, *runs, qrels)
+    systems = _systems(runs, baseline)
+    judged, official = _judgments(dataset, split, qrels)
+    asked = split_measures(measures) or official
+    found = _evaluated(judged, systems, asked)
+    first = str(baseline) if baseline is not None else next(iter(found)) if len(found) > 1 else None
+    if output is not None:
+        _report(found, first, seed, output)
+    if chart is not None:
+        from rerank import report
+
+        report.chart(found, asked[0], chart, first, seed=seed)
+    _show(found, first, seed, per_query, screen)
+
+
+def split_measures(measures: Sequence[str]) -> list[str]:
+    """Names from repeated options, each of which may hold several."""
+    return list(dict.fromkeys(name for text in measures for name in _BETWEEN.split(text.strip()) if name))
+
+
+def _systems(runs: Sequence[Path], baseline: Path | None) -> list[Path]:
+    """The runs to read, the baseline first."""
+    systems = [*([baseline] if baseline is not None else []), *runs]
+    if not runs:
+        raise click.UsageError("give at least one --run")
+    if len(set(runs)) < len(runs):
+        raise InputError(f"the run {next(run for run in runs if runs.count(run) > 1)} is given twice")
+    return list(dict.fromkeys(systems))
+
+
+def _judgments(dataset: str | None, split: str | None, qrels: Path | None) -> tuple[Qrels, list[str]]:
+    """The judgments, and the measures that go with them."""
+    if qrels is not None:
+        from rerank.io import read_qrels
+
+        return read_qrels(qrels), ["nDCG@10"]
+    from rerank.datasets import Dataset
+
+    loaded = Dataset.load(dataset or "", split)
+    if not loaded.qrels:
+        raise FileError(f"dataset {loaded.name!r} has no judgments; give some with --qrels")
+    return loaded.qrels, list(loaded.measures)
+
+
+def _evaluated(judged: Qrels, systems: Sequence[Path], measures: Sequence[str]) -> dict[str, Evaluation]:
+    from rerank.evaluate import evaluate
+    from rerank.io import read_run
+
+    return {str(path): evaluate(judged, read_run(path), measures) for path in systems}
+
+
+def _report(found: Mapping[str, Evaluation], baseline: str | None, seed: int, output: Path) -> None:
+    from rerank.io import atomic_write
+    from rerank.report import markdown
+
+    with atomic_write(output) as file:
+        file.write(markdown(found, baseline, seed=seed))
+
+
+def _show(found: Mapping[str, Evaluation], baseline: str | None, seed: int, per_query: bool, screen: Screen) -> None:
+    from rerank.report import summarise, table
+
+    if screen.as_json:
+        screen.answer(_as_dict(found, summarise(found, baseline, seed=seed).as_dict(), per_query))
+        return
+    if per_query:
+        screen.show(*(_per_query(found, measure) for measure in next(iter(found.values())).measures))
+    screen.show(table(found, baseline, seed=seed))
+
+
+def _as_dict(found: Mapping[str, Evaluation], summary: dict[str, Any], per_query: bool) -> dict[str, Any]:
+    """The summary; with `per_query` every query's value beside it."""
+    if not per_query:
+        return summary
+    return {**summary, "per_query": {name: evaluation.as_dict()["queries"] for name, evaluation in found.items()}}
+
+
+def _per_query(found: Mapping[str, Evaluation], measure: str) -> Any:
+    query_ids = next(iter(found.values())).query_ids
+    values = {name: evaluation.values(measure) for name, evaluation in found.items()}
+    lines = [[query_id, *(f"{values[name][query_id]:.4f}" for name in values)] for query_id in query_ids]
+    return rows([f"{measure} of query", *values], lines)

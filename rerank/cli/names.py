@@ -1,0 +1,171 @@
+"""Options that several commands share, and the names that a shell completes for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+__all__ = [
+    "MEASURES",
+    "algorithm_option",
+    "checkpoint_names",
+    "dataset_names",
+    "dataset_option",
+    "device_options",
+    "file_type",
+    "measures_option",
+    "model_option",
+    "output_option",
+    "retriever_option",
+    "split_option",
+    "token_options",
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+MEASURES = (
+    "nDCG@10", "nDCG@20", "RR@10", "RR(rel=2)@10", "AP", "AP(rel=2)", "AP@100", "R@100", "R@1000", "P@10",
+    "Success@5", "Judged@10",
+)  # fmt: skip
+"""Those that a shell completes; ir-measures knows more."""
+
+file_type = click.Path(path_type=Path)
+
+
+def dataset_names() -> Iterable[str]:
+    """Those of the catalogue."""
+    from rerank.datasets import names
+
+    return [listed.name for listed in names()]
+
+
+def checkpoint_names() -> Iterable[str]:
+    """Every hub id and short name that has an entry."""
+    from rerank import checkpoints
+
+    entries = [checkpoints.find(name).checkpoint for name in checkpoints.names()]
+    return [spelling for entry in entries if entry is not None for spelling in (entry.hub, entry.name)]
+
+
+def registered(kind: str) -> Callable[[], Iterable[str]]:
+    """The names of a kind in the registry."""
+
+    def names() -> Iterable[str]:
+        from rerank import registry
+
+        return registry.names(kind)
+
+    return names
+
+
+def completing(known: Callable[[], Iterable[str]], *, files: bool = False) -> Completer:
+    """Completes the known names; where none fits, and `files`, what lies on the disk."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name) for name in known() if name.startswith(incomplete)]
+        return found or ([CompletionItem(incomplete, type="file")] if files else [])
+
+    return complete
+
+
+def dataset_option(*, required: bool = True) -> Callable[[Command], Command]:
+    """--dataset."""
+    return click.option(
+        "--dataset",
+        metavar="NAME",
+        required=required,
+        shell_complete=completing(dataset_names, files=True),
+        help="A name (`rerank datasets`), a BEIR folder, or an ir_datasets id.",
+    )
+
+
+def split_option() -> Callable[[Command], Command]:
+    """--split."""
+    return click.option("--split", metavar="NAME", help="Which judgments of the dataset.  [default: test]")
+
+
+def retriever_option(*, required: bool = True) -> Callable[[Command], Command]:
+    """--retriever."""
+    return click.option(
+        "--retriever",
+        metavar="NAME",
+        required=required,
+        shell_complete=completing(registered("retriever")),
+        help="A first stage (`rerank list retrievers`), such as bm25.",
+    )
+
+
+def model_option(*, required: bool = True, help: str = "") -> Callable[[Command], Command]:
+    """--model."""
+    return click.option(
+        "--model",
+        metavar="NAME",
+        required=required,
+        shell_complete=completing(checkpoint_names, files=True),
+        help=help or "A checkpoint: a name (`rerank models list`), a hub id, or a folder.",
+    )
+
+
+def algorithm_option() -> Callable[[Command], Command]:
+    """--algorithm."""
+    return click.option(
+        "--algorithm",
+        metavar="NAME",
+        shell_complete=completing(registered("algorithm")),
+        help="How the model is asked (`rerank list algorithms`).  [default: the checkpoint's own]",
+    )
+
+
+def token_options(command: Command) -> Command:
+    """--max-tokens and --token-budget."""
+    for decorate in (
+        click.option(
+            "--token-budget",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="The most tokens in a forward pass: speed and memory, not scores.",
+        ),
+        click.option(
+            "--max-tokens",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="The most tokens of query and document together; longer documents are cut, and counted.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def device_options(command: Command) -> Command:
+    """--device and --dtype."""
+    for decorate in (
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "bfloat16", "float16"]),
+            help="[default: float32 on the CPU, bfloat16 on CUDA]",
+        ),
+        click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1 …  [default: cuda where there is one]"),
+    ):
+        command = decorate(command)
+    return command
+
+
+def measures_option() -> Callable[[Command], Command]:
+    """--measures; may be repeated and may hold several names."""
+    return click.option(
+        "--measures",
+        multiple=True,
+        metavar="NAMES",
+        shell_complete=completing(lambda: MEASURES),
+        help='By ir-measures name, "nDCG@10 AP(rel=2)"; may be repeated.  [default: the dataset\'s own, or nDCG@10]',
+    )
+
+
+def output_option(help: str) -> Callable[[Command], Command]:
+    """--output."""
+    return click.option("--output", "-o", type=file_type, required=True, metavar="FILE", help=help)

@@ -1,0 +1,33 @@
+"""Where a command will write, checked before it does hours of work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rerank.errors import FileError, InputError
+
+__all__ = ["check_new_file", "is_device"]
+
+
+def check_new_file(path: Path, *inputs: Path | None) -> None:
+    """See that a file can be written, and that it is none of those that are read.
+
+    Raises:
+        FileError: when its folder is missing or not writable, or it is a folder itself.
+        InputError: when it is one of `inputs`.
+    """
+    if path.is_dir():
+        raise FileError(f"cannot write {path}: it is a folder")
+    if not path.parent.is_dir():
+        raise FileError(f"cannot write {path}: there is no folder {path.parent}; create it first")
+    if not os.access(path if is_device(path) else path.parent, os.W_OK):
+        raise FileError(f"cannot write {path}: you may not write there; choose another folder")
+    for given in inputs:
+        if given is not None and not is_device(path) and path.resolve() == given.resolve():
+            raise InputError(f"{path} would be written and is read as well; give the new file another name")
+
+
+def is_device(path: Path) -> bool:
+    """Whether it exists and is no ordinary file: a device, a pipe, /dev/stdout."""
+    return (path.exists() and not path.is_file()) or path.absolute().is_relative_to("/dev/fd")
