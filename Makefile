@@ -1,0 +1,46 @@
+# make demo, make test: each does all of its own set-up, from a bare machine with Python 3.11 or newer.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench clean
+
+help:
+	@echo 'make demo    retrieve, rerank and evaluate a real collection; writes a chart and a report into demo/'
+	@echo 'make test    style, types, import directions and all tests'
+	@echo 'make bench   our speed against sentence-transformers, on this machine'
+	@echo 'make clean   remove $(VENV) and everything else that make has made here'
+
+demo: $(INSTALLED)
+	@$(BIN)/rerank demo
+
+# every step runs, so that one call shows all that is wrong
+test: $(INSTALLED)
+	@failed=''; \
+	for step in 'ruff check .' 'ruff format --check .' 'mypy' 'lint-imports' 'pytest -q'; do \
+		echo "== $$step"; \
+		$(BIN)/$$step || failed="$$failed\n  $$step"; \
+	done; \
+	if [ -n "$$failed" ]; then printf "\nfailed:$$failed\n" >&2; exit 1; fi; \
+	echo 'all steps passed'
+
+bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/first_run.py
+
+clean:
+	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# again whenever what is installed, or in which versions, has changed
+$(INSTALLED): pyproject.toml constraints.txt
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo 'Python 3.11 or newer is needed, and none was found; name one: make PYTHON=/path/to/python3' >&2; exit 1; \
+	fi; \
+	[ -x $(BIN)/python ] || "$$found" -m venv $(VENV)
+	@echo 'installing into $(VENV): some minutes the first time'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
