@@ -1,0 +1,319 @@
+"""Sequence classifiers, run without padding: one row of tokens, attention within each text, the head on first tokens.
+
+Three ways of running a model, the best of which is chosen when it is loaded:
+
+- `packed` (CPU, families in `FAMILIES`): all texts of a batch in one row, positions restarting, attention per text.
+- `padded` (CUDA, families in `FAMILIES`): a rectangle of texts of similar length, through torch's SDPA.
+- `single` (CPU, any other family) and `stock` (CUDA, any other family): the model's own forward, one text at a time or
+  padded.
+
+In float32 on the CPU the bits of a score do not depend on its batch: matrix products are computed over at least
+`FLOOR` rows (below it the BLAS chooses its blocking by the number of rows), attention sees one text at a time, and the
+head always sees `HEAD_ROWS` rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from rerank.engine.tokens import Pair
+from rerank.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+__all__ = ["FAMILIES", "FLOOR", "HEAD_ROWS", "Encoder", "Family"]
+
+FLOOR = 512
+HEAD_ROWS = 32
+ATTENTION = "rerank_packed"
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family of classifiers reads its scores off the hidden states.
+
+    Args:
+        backbone: the attribute that holds the encoder.
+        head: (model, pooled hidden states [rows, hidden]) -> logits [rows, labels].
+        first_position: config -> the position of a text's first token.
+        mean: config -> True when texts are pooled by their mean, not by their first token.
+    """
+
+    backbone: str
+    head: Callable[[Any, Tensor], Tensor]
+    first_position: Callable[[Any], int] = lambda config: 0
+    mean: Callable[[Any], bool] = lambda config: False
+
+
+def _bert_head(model: Any, pooled: Tensor) -> Tensor:
+    logits: Tensor = model.classifier(model.bert.pooler(pooled[:, None]))
+    return logits
+
+
+def _first_token_head(model: Any, pooled: Tensor) -> Tensor:
+    logits: Tensor = model.classifier(pooled[:, None])
+    return logits
+
+
+def _modernbert_head(model: Any, pooled: Tensor) -> Tensor:
+    logits: Tensor = model.classifier(model.head(pooled))
+    return logits
+
+
+def _distilbert_head(model: Any, pooled: Tensor) -> Tensor:
+    logits: Tensor = model.classifier(model.pre_classifier(pooled).relu())
+    return logits
+
+
+def _after_padding(config: Any) -> int:
+    return int(config.pad_token_id) + 1
+
+
+FAMILIES: Mapping[str, Family] = {
+    "bert": Family("bert", _bert_head),
+    "electra": Family("electra", _first_token_head),
+    "distilbert": Family("distilbert", _distilbert_head),
+    "roberta": Family("roberta", _first_token_head, first_position=_after_padding),
+    "camembert": Family("roberta", _first_token_head, first_position=_after_padding),
+    "xlm-roberta": Family("roberta", _first_token_head, first_position=_after_padding),
+    "modernbert": Family("model", _modernbert_head, mean=lambda config: config.classifier_pooling == "mean"),
+}
+"""By `config.model_type`; each is tested against the stock forward."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a forward pass gave: logits float32 [texts, labels], and what it computed."""
+
+    logits: Tensor
+    padded: int
+    flops: int
+
+
+class Encoder:
+    """A sequence classifier that scores batches of pairs.
+
+    Args:
+        model: a transformers `…ForSequenceClassification`, in evaluation mode, on its device.
+        mode: `packed`, `padded`, `single` or `stock`; chosen from family and device by default.
+
+    Raises:
+        CheckpointError: when the packed pass disagrees with the stock one; it is tried on two texts at load.
+    """
+
+    def __init__(self, model: Any, *, mode: str | None = None) -> None:
+        self.model = model
+        self.device: torch.device = model.device
+        self.family = FAMILIES.get(model.config.model_type)
+        self.mode = mode or self._choose()
+        self._typed = getattr(model.config, "type_vocab_size", 0) > 1 and model.config.model_type != "modernbert"
+        self._cost = _Cost.of(model, self.family)
+        if self.mode in ("packed", "padded"):
+            self._keep_head_in_float32()
+        if self.mode == "packed":
+            self._attend_by_text()
+
+    @property
+    def packs(self) -> bool:
+        """True when a batch costs what its tokens cost, whatever their lengths."""
+        return self.mode in ("packed", "single")
+
+    @torch.inference_mode()
+    def score(self, pairs: Sequence[Pair]) -> Scored:
+        """Logits of a batch, float32 on the CPU, in the order given."""
+        run = {"packed": self._packed, "padded": self._padded, "single": self._single, "stock": self._stock}[self.mode]
+        logits, rows = run(pairs)
+        real = sum(len(pair.ids) for pair in pairs)
+        lengths = [len(pair.ids) for pair in pairs]
+        return Scored(logits.float().cpu(), rows - real, self._cost.flops(rows, lengths, self.mode))
+
+    def _choose(self) -> str:
+        if self.device.type == "cpu":
+            return "packed" if self.family else "single"
+        return "padded" if self.family else "stock"
+
+    # -- packed --------------------------------------------------------------------------------------------------
+
+    def _packed(self, pairs: Sequence[Pair], floor: int = FLOOR) -> tuple[Tensor, int]:
+        assert self.family is not None
+        lengths = [len(pair.ids) for pair in pairs]
+        filler = max(0, floor - sum(lengths))
+        first = self.family.first_position(self.model.config)
+        inputs = {
+            "input_ids": self._row([token for pair in pairs for token in pair.ids], filler),
+            "position_ids": self._row([first + step for length in lengths for step in range(length)], filler),
+        }
+        if self._typed:
+            inputs["token_type_ids"] = self._row([kind for pair in pairs for kind in pair.types], filler)
+        hidden = self._backbone(**inputs, lengths=lengths)[0]  # [tokens, hidden]
+        return self._head(self._pool(hidden, lengths)), sum(lengths) + filler
+
+    def _row(self, values: list[int], filler: int) -> Tensor:
+        return torch.tensor([values + [0] * filler], device=self.device)
+
+    def _backbone(self, **inputs: Any) -> Tensor:
+        assert self.family is not None
+        hidden: Tensor = getattr(self.model, self.family.backbone)(**inputs).last_hidden_state
+        return hidden
+
+    def _pool(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+        """[tokens, hidden] -> [texts, hidden]."""
+        assert self.family is not None
+        if self.family.mean(self.model.config):
+            return torch.stack([text.float().mean(0) for text in torch.split(hidden[: sum(lengths)], list(lengths))])
+        starts = [0, *accumulate(lengths)][:-1]
+        return hidden[torch.tensor(starts, device=hidden.device)]
+
+    def _head(self, pooled: Tensor) -> Tensor:
+        """Logits, float32, from a head that always sees the same number of rows."""
+        assert self.family is not None
+        logits = []
+        for rows in torch.split(pooled.float(), HEAD_ROWS):
+            filled = nn.functional.pad(rows, (0, 0, 0, HEAD_ROWS - len(rows)))
+            logits.append(self.family.head(self.model, filled)[: len(rows)])
+        return torch.cat(logits)
+
+    def _keep_head_in_float32(self) -> None:
+        """Half precision in the last layer makes ties: everything beside the backbone's layers is float32."""
+        assert self.family is not None
+        for name, module in self.model.named_children():
+            if name != self.family.backbone:
+                module.float()
+        if getattr(backbone := getattr(self.model, self.family.backbone), "pooler", None) is not None:
+            backbone.pooler.float()
+
+    def _attend_by_text(self) -> None:
+        """Switch the model to attention within texts, and see on two of them that it obeys."""
+        from transformers import AttentionInterface
+
+        probes = [Pair([5, 6, 7, 8, 9], [0, 0, 1, 1, 1], 0), Pair([9, 8, 7], [0, 1, 1], 0)]
+        with torch.inference_mode():
+            expected = torch.cat([self._single([probe])[0] for probe in probes]).float()
+            AttentionInterface.register(ATTENTION, _attend)
+            self.model.set_attn_implementation(ATTENTION)
+            got, _ = self._packed(probes, floor=0)
+        if not torch.allclose(got, expected, rtol=1e-2, atol=1e-2 if got.dtype == torch.float32 else 1e-1):
+            raise CheckpointError(
+                f"packed attention changes the scores of this {type(self.model).__name__} "
+                f"({got.tolist()} for {expected.tolist()}); please report it with the version of transformers"
+            )
+
+    # -- the model's own ways ------------------------------------------------------------------------------------
+
+    def _padded(self, pairs: Sequence[Pair]) -> tuple[Tensor, int]:
+        assert self.family is not None
+        inputs, lengths, rows = self._rectangle(pairs)
+        hidden = self._backbone(**inputs)  # [texts, longest, hidden]
+        if self.family.mean(self.model.config):
+            texts = [hidden[index, :length] for index, length in enumerate(lengths)]
+            return self._head(self._pool(torch.cat(texts), lengths)), rows
+        return self._head(hidden[:, 0]), rows
+
+    def _stock(self, pairs: Sequence[Pair]) -> tuple[Tensor, int]:
+        inputs, _, rows = self._rectangle(pairs)
+        return self.model(**inputs).logits, rows
+
+    def _single(self, pairs: Sequence[Pair]) -> tuple[Tensor, int]:
+        logits = [self._stock([pair])[0] for pair in pairs]
+        return torch.cat(logits), sum(len(pair.ids) for pair in pairs)
+
+    def _rectangle(self, pairs: Sequence[Pair]) -> tuple[dict[str, Tensor], list[int], int]:
+        lengths = [len(pair.ids) for pair in pairs]
+        longest = max(lengths)
+        padding = getattr(self.model.config, "pad_token_id", None) or 0
+        inputs = {
+            "input_ids": torch.tensor([pair.ids + [padding] * (longest - len(pair.ids)) for pair in pairs]),
+            "attention_mask": torch.tensor([[1] * length + [0] * (longest - length) for length in lengths]),
+        }
+        if self._typed:
+            inputs["token_type_ids"] = torch.tensor([pair.types + [0] * (longest - len(pair.types)) for pair in pairs])
+        return {name: value.to(self.device) for name, value in inputs.items()}, lengths, longest * len(pairs)
+
+
+def _attend(
+    module: Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    lengths: Sequence[int],
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attention within each text of a row: [1, heads, tokens, dim] -> [1, tokens, heads, dim].
+
+    Tokens beyond the texts are filler and come back as zeros.
+    """
+    output = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], query.shape[3])
+    start = 0
+    for length in lengths:
+        text = slice(start, start + length)
+        attended = scaled_dot_product_attention(
+            query[:, :, text],
+            key[:, :, text],
+            value[:, :, text],
+            attn_mask=_near(length, sliding_window, query.device),
+            scale=scaling,
+        )
+        output[:, text] = attended.transpose(1, 2)
+        start += length
+    return output, None
+
+
+def _near(length: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Which tokens see each other under a local window: [length, length], or None when all do."""
+    if window is None or length <= window:
+        return None
+    places = torch.arange(length, device=device)
+    return (places[:, None] - places[None, :]).abs() < window
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Floating-point operations, two for each multiply-add, of what a pass executes."""
+
+    per_token: int
+    per_text: int
+    windows: tuple[int | None, ...]  # of each layer
+    width: int
+
+    @classmethod
+    def of(cls, model: Any, family: Family | None) -> _Cost:
+        """Count the linear layers: those of the backbone's layers see tokens, all others see texts."""
+        backbone = getattr(model, family.backbone) if family else model.base_model
+        pooler = getattr(backbone, "pooler", None)
+        pooled = set(pooler.modules()) if pooler is not None else set()
+        inside = [module for module in backbone.modules() if isinstance(module, nn.Linear) and module not in pooled]
+        everything = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+        per_token = sum(module.weight.numel() for module in inside)
+        config = model.config
+        kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+        local = getattr(config, "sliding_window", None)
+        windows = tuple(local if kind == "sliding_attention" else None for kind in kinds)
+        heads = config.num_attention_heads
+        width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+        return cls(2 * per_token, 2 * (everything - per_token), windows, width)
+
+    def flops(self, rows: int, lengths: Sequence[int], mode: str) -> int:
+        """Of a pass over `rows` token rows that hold texts of these lengths."""
+        sides = [max(lengths)] * len(lengths) if mode in ("padded", "stock") else lengths
+        seen = sum(_pairs_seen(side, window) for side in sides for window in self.windows)
+        heads = -(-len(lengths) // HEAD_ROWS) * HEAD_ROWS if mode in ("packed", "padded") else len(lengths)
+        return self.per_token * rows + self.per_text * heads + 4 * self.width * seen
+
+
+def _pairs_seen(length: int, window: int | None) -> int:
+    """How many (query, key) pairs attention looks at: all, or those at most `window` apart."""
+    if window is None or length <= window + 1:
+        return length * length
+    return length * (2 * window + 1) - window * (window + 1)

@@ -1,0 +1,156 @@
+"""Cross-encoders: a classifier reads the query and one document together and says how relevant it is."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from rerank import checkpoints
+from rerank.engine import packing
+from rerank.engine.encoder import Encoder
+from rerank.engine.loading import choose_device, choose_dtype, load_classifier, longest_input
+from rerank.engine.tokens import Pair, PairTokens
+from rerank.errors import InputError, JudgeError
+from rerank.questions import Bill, Grade, Graded, Question
+
+__all__ = ["CrossEncoder"]
+
+SCORING = "cross-encoder 1"
+"""Changes when the same model and texts would give other scores; part of every journal key."""
+
+
+class CrossEncoder:
+    """Every `AutoModelForSequenceClassification` checkpoint with one logit or two.
+
+    The score is the raw logit of a one-logit head, and log P(relevant) = log softmax(logits)[1] of a two-logit head
+    (monoBERT; Nogueira & Cho, 2019, https://arxiv.org/abs/1901.04085).
+
+    Args:
+        folder: the checkpoint, as `rerank.checkpoints.fetch` gives it.
+        max_tokens: the most tokens of query, document and special tokens together; what does not fit is cut from the
+            end of the document and counted. By default as many as the model reads.
+        token_budget: the most tokens in a forward pass; changes speed and memory, never a bit of a float32 CPU score.
+        device: "cpu", "cuda", "cuda:1" …; CUDA where there is one by default.
+        dtype: "float32", "bfloat16" or "float16"; float32 on the CPU and bfloat16 on CUDA by default.
+
+    Raises:
+        CheckpointError: when the folder holds no cross-encoder.
+        InputError: when an option does not fit the model or the machine.
+    """
+
+    answers: ClassVar[frozenset[type]] = frozenset({Grade})
+    reads_ids: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        max_tokens: int | None = None,
+        token_budget: int | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        checkpoints.kind(self.folder)
+        target = choose_device(device)
+        model, tokenizer = load_classifier(self.folder, target, choose_dtype(dtype, target))
+        self.max_tokens = _checked_tokens(max_tokens, longest_input(model, tokenizer), self.folder)
+        self.token_budget = _checked_budget(token_budget, default=1024 if target.type == "cpu" else 16_384)
+        self.encoder = Encoder(model)
+        self.tokens = PairTokens(tokenizer, self.max_tokens)
+        self.dtype = str(model.dtype).removeprefix("torch.")
+        self.key = self._key()
+
+    def answer(self, questions: Sequence[Question], bill: Bill) -> Iterator[tuple[int, Graded | Exception]]:
+        """Grade (query, document) pairs, batch by batch."""
+        for name, value in self.choices.items():
+            bill.note(name, value)
+        grades = [question for question in questions if isinstance(question, Grade)]
+        texts = [grade.document.full_text for grade in grades]
+        encoded = self.tokens.pairs([grade.query.text for grade in grades], texts)
+        pairs = {index: pair for index, pair in enumerate(encoded) if isinstance(pair, Pair)}
+        for index, error in enumerate(encoded):
+            if isinstance(error, InputError):
+                yield index, error
+        indices = list(pairs)
+        pack = packing.in_order if self.encoder.packs else packing.by_length
+        for batch in pack([len(pairs[index].ids) for index in indices], self.token_budget):
+            yield from self._grade(
+                [(indices[place], grades[indices[place]], pairs[indices[place]]) for place in batch], bill
+            )
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """What was chosen at load, for the ledger."""
+        return {
+            "device": str(self.encoder.device),
+            "dtype": self.dtype,
+            "execution": self.encoder.mode,
+            "max tokens": str(self.max_tokens),
+            "token budget": str(self.token_budget),
+            "tokens": "query and document once each" if self.tokens.segments else "whole pairs",
+        }
+
+    def _grade(self, batch: list[tuple[int, Grade, Pair]], bill: Bill) -> Iterator[tuple[int, Graded | Exception]]:
+        started = time.perf_counter()
+        scored = self.encoder.score([pair for _, _, pair in batch])
+        seconds = time.perf_counter() - started
+        self._charge(batch, scored.padded, scored.flops, seconds, bill)
+        for (index, _, _), logits in zip(batch, scored.logits.tolist(), strict=True):
+            score = _score(logits)
+            if math.isfinite(score):
+                yield index, Graded(score)
+            else:
+                yield index, JudgeError(f"the model gave {logits}; a score must be finite")
+
+    def _charge(
+        self, batch: list[tuple[int, Grade, Pair]], padded: int, flops: int, seconds: float, bill: Bill
+    ) -> None:
+        """Each query pays for its tokens; the call and its filler are charged to the first query in it."""
+        total = sum(len(pair.ids) for _, _, pair in batch)
+        bill.charge(batch[0][1].query.query_id, calls=1, tokens_padded=padded)
+        left = flops
+        for place, (_, grade, pair) in enumerate(batch, start=1):
+            share = left if place == len(batch) else flops * len(pair.ids) // total
+            left -= share
+            amounts = {"tokens_real": len(pair.ids), "flops": share, "seconds": seconds * len(pair.ids) / total}
+            if pair.cut:
+                amounts |= {"truncated_documents": 1, "truncated_tokens": pair.cut}
+            bill.charge(grade.query.query_id, **amounts)
+
+    def _key(self) -> str:
+        parts = [
+            SCORING,
+            checkpoints.fingerprint(self.folder),
+            f"max_tokens={self.max_tokens}",
+            f"dtype={self.dtype}",
+            f"device={self.encoder.device.type}",
+            f"mode={self.encoder.mode}",
+        ]
+        return f"cross-encoder-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}"
+
+
+def _score(logits: list[float]) -> float:
+    if len(logits) == 1:
+        return logits[0]
+    first, second = logits
+    top = max(first, second)
+    return second - (top + math.log(math.exp(first - top) + math.exp(second - top)))
+
+
+def _checked_tokens(asked: int | None, longest: int, folder: Path) -> int:
+    if asked is None:
+        return longest
+    if not 1 <= asked <= longest:
+        raise InputError(f"max_tokens={asked}, but {folder.name} reads from 1 to {longest} tokens")
+    return asked
+
+
+def _checked_budget(asked: int | None, default: int) -> int:
+    if asked is not None and asked < 1:
+        raise InputError(f"token_budget={asked}; a forward pass needs at least 1 token")
+    return default if asked is None else asked

@@ -1,0 +1,200 @@
+"""Each way of running a classifier gives the scores of the plain one: its own forward, one unpadded text at a time."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from rerank.engine.encoder import FAMILIES, FLOOR, HEAD_ROWS, Encoder
+from rerank.engine.tokens import Pair
+from rerank.errors import CheckpointError
+
+SMALL = {
+    "vocab_size": 200,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 600,
+    "num_labels": 1,
+    "pad_token_id": 1,
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "bert": {"type_vocab_size": 2},
+    "electra": {"type_vocab_size": 2, "embedding_size": 16},
+    "distilbert": {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48, "seq_classif_dropout": 0.1},
+    "roberta": {"type_vocab_size": 1},
+    "camembert": {"type_vocab_size": 1},
+    "xlm-roberta": {"type_vocab_size": 1},
+    "modernbert": {"local_attention": 32, "global_attn_every_n_layers": 2, "classifier_pooling": "cls"},
+    "modernbert mean": {"local_attention": 32, "global_attn_every_n_layers": 2, "classifier_pooling": "mean"},
+    "bert with two logits": {"type_vocab_size": 2, "num_labels": 2},
+    "deberta-v2": {
+        "type_vocab_size": 0,
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 16,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+    },
+    "mpnet": {},
+    "albert": {"embedding_size": 16, "type_vocab_size": 2},
+}
+
+
+def classifier(name: str) -> Any:
+    """A small classifier with random weights, large enough to tell texts apart."""
+    transformers.set_seed(7)
+    config = transformers.AutoConfig.for_model(name.split()[0], **(SMALL | OPTIONS[name]))
+    model = transformers.AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.15)
+    return model
+
+
+def random_pairs(count: int, *, seed: int, longest: int = 512) -> list[Pair]:
+    choice = random.Random(seed)
+    lengths = [1, 2, longest, *(choice.randint(1, longest) for _ in range(count - 3))]
+    return [pair_of(length, choice) for length in lengths]
+
+
+def pair_of(length: int, choice: random.Random) -> Pair:
+    ids = [choice.randint(5, 199) for _ in range(length)]
+    cut = choice.randint(0, length)
+    return Pair(ids, [0] * cut + [1] * (length - cut), 0)
+
+
+@torch.inference_mode()
+def plain(model: Any, pairs: list[Pair]) -> torch.Tensor:
+    """What transformers itself says, in eager attention, text by text."""
+    typed = getattr(model.config, "type_vocab_size", 0) > 1 and model.config.model_type != "modernbert"
+    rows = []
+    for pair in pairs:
+        types = {"token_type_ids": torch.tensor([pair.types])} if typed else {}
+        rows.append(model(input_ids=torch.tensor([pair.ids]), **types).logits)
+    return torch.cat(rows)
+
+
+def agree(got: torch.Tensor, expected: torch.Tensor) -> None:
+    assert expected.std() > 1e-2, "a model that tells nothing apart proves nothing"
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
+
+
+def test_every_family_is_tried_here():
+    assert set(FAMILIES) <= {name.split()[0] for name in OPTIONS}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_scores_equal_the_plain_loop(name):
+    model = classifier(name)
+    pairs = random_pairs(60, seed=random.randrange(2**32))
+    expected = plain(model, pairs)
+
+    encoder = Encoder(model)
+    got = torch.cat([encoder.score(pairs[:7]).logits, encoder.score(pairs[7:50]).logits, encoder.score(pairs[50:]).logits])
+
+    agree(got, expected)
+    assert encoder.mode == ("packed" if name.split()[0] in FAMILIES else "single")
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_padded_scores_equal_the_plain_loop(name):
+    model = classifier(name)
+    pairs = random_pairs(24, seed=random.randrange(2**32))
+    expected = plain(model, pairs)
+    model.set_attn_implementation("sdpa" if name not in ("deberta-v2", "mpnet") else "eager")
+
+    encoder = Encoder(model, mode="padded" if name.split()[0] in FAMILIES else "stock")
+    got = torch.cat([encoder.score(pairs[:9]).logits, encoder.score(pairs[9:]).logits])
+
+    agree(got, expected)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_bits_do_not_depend_on_batch_order_neighbours_or_threads(name):
+    encoder = Encoder(classifier(name))
+    pairs = random_pairs(40, seed=11, longest=200)
+    neighbour = pair_of(500, random.Random(3))
+    order = random.Random(4).sample(range(40), 40)
+    threads = torch.get_num_threads()
+
+    whole = encoder.score(pairs).logits
+    alone = torch.cat([encoder.score([pair]).logits for pair in pairs])
+    shuffled = encoder.score([pairs[index] for index in order]).logits
+    beside = encoder.score([pairs[0], neighbour, *pairs[1:]]).logits
+    torch.set_num_threads(1)
+    single = encoder.score(pairs).logits
+    torch.set_num_threads(threads)
+
+    assert torch.equal(whole, alone)
+    assert torch.equal(whole[order], shuffled)
+    assert torch.equal(whole, torch.cat([beside[:1], beside[2:]]))
+    assert torch.equal(whole, single)
+
+
+def test_what_was_computed_is_counted():
+    encoder = Encoder(classifier("bert"))
+    choice = random.Random(1)
+    pairs = [pair_of(100, choice), pair_of(60, choice)]
+
+    scored = encoder.score(pairs)
+
+    layer = 4 * 32 * 32 + 2 * 32 * 48  # query, key, value, output; up and down
+    attention = 4 * 32 * (100**2 + 60**2)  # scores and values: two multiply-adds for each pair of tokens and channel
+    head = 32 * 32 + 32
+    assert scored.padded == FLOOR - 160
+    assert scored.flops == 3 * (2 * layer * FLOOR + attention) + 2 * head * HEAD_ROWS
+
+
+def test_padded_passes_count_their_rectangle():
+    model = classifier("bert")
+    encoder = Encoder(model, mode="padded")
+    choice = random.Random(1)
+
+    scored = encoder.score([pair_of(100, choice), pair_of(60, choice)])
+
+    layer, head = 4 * 32 * 32 + 2 * 32 * 48, 32 * 32 + 32
+    assert scored.padded == 40
+    assert scored.flops == 3 * (2 * layer * 200 + 4 * 32 * 2 * 100**2) + 2 * head * HEAD_ROWS
+
+
+def test_local_attention_counts_what_it_sees():
+    model = classifier("modernbert")
+    assert model.config.layer_types == ["full_attention", "sliding_attention", "full_attention"]
+    encoder = Encoder(model)
+    length, window = 300, 16
+    seen = sum(abs(one - two) <= window for one in range(length) for two in range(length))
+
+    scored = encoder.score([pair_of(length, random.Random(1))])
+    linear = sum(module.weight.numel() for module in model.model.modules() if isinstance(module, nn.Linear))
+    head = 32 * 32 + 32
+
+    assert scored.flops == 2 * linear * FLOOR + 4 * 32 * (2 * length**2 + seen) + 2 * head * HEAD_ROWS
+
+
+def test_half_precision_keeps_its_head_in_float32():
+    model = classifier("electra").bfloat16()
+
+    encoder = Encoder(model)
+    logits = encoder.score(random_pairs(50, seed=1)).logits
+
+    assert model.classifier.out_proj.weight.dtype == torch.float32
+    assert logits.dtype == torch.float32
+    assert len(set(logits.flatten().tolist())) == 50  # a bfloat16 head would make ties
+
+
+def test_a_model_that_ignores_the_packed_attention_is_refused_at_load(monkeypatch):
+    import rerank.engine.encoder as module
+
+    def blind(query_module, query, key, value, attention_mask, **options):
+        return value.transpose(1, 2).contiguous(), None
+
+    monkeypatch.setattr(module, "_attend", blind)
+    with pytest.raises(CheckpointError, match="packed attention changes the scores"):
+        Encoder(classifier("bert"))
