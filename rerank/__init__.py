@@ -12,7 +12,6 @@ from rerank.types import Candidate, Document, Qrels, Query, Ranking, Run
 
 if TYPE_CHECKING:
     from rerank.datasets import Dataset
-    from rerank.evaluate import evaluate
     from rerank.pipeline import Pipeline
     from rerank.rerankers.reranker import Reranker
 
@@ -28,14 +27,14 @@ __all__ = [
     "RerankError",
     "Reranker",
     "Run",
-    "evaluate",
 ]
 
+# no name of a module may stand here: importing the module would put it in the name's place, so that
+# `rerank.evaluate` would be a function or a module by the order of imports
 _LAZY = {
     "Dataset": "rerank.datasets",
     "Pipeline": "rerank.pipeline",
     "Reranker": "rerank.rerankers.reranker",
-    "evaluate": "rerank.evaluate",
 }
 
 
