@@ -155,7 +155,12 @@ class Pipeline(Stage):
         """A pipeline from the `[[stage]]` tables of a file; `where` names the file in errors."""
         if not isinstance(tables, Sequence) or isinstance(tables, str) or not tables:
             raise ConfigError(f"{where}: a pipeline is one or more [[stage]] tables")
-        return cls(tuple(_step(table, dataset, f"{where}: stage {n}") for n, table in enumerate(tables, start=1)))
+        placed = [(table, f"{where}: stage {number}") for number, table in enumerate(tables, start=1)]
+        for table, place in placed:  # a slip in the last stage shows before the first builds an index
+            stages.check(table, dataset, place)
+            if "cutoff" in table:
+                check_cutoff(place, table["cutoff"])
+        return cls(tuple(_step(table, dataset, place) for table, place in placed))
 
     def dump(self) -> str:
         """The pipeline as TOML with every default filled in; loads as the same pipeline.

@@ -10,7 +10,7 @@ from typing import Any
 from rerank import registry
 from rerank.errors import ConfigError
 
-__all__ = ["dump", "make"]
+__all__ = ["check", "dump", "make"]
 
 
 def make(table: Mapping[str, Any], dataset: object, where: str) -> tuple[Any, dict[str, Any]]:
@@ -24,6 +24,28 @@ def make(table: Mapping[str, Any], dataset: object, where: str) -> tuple[Any, di
         ConfigError: when a key is unknown or missing, or a dataset is needed and there is none; begins with `where`.
         UnknownName: when no retriever has the name.
     """
+    maker, arguments, options, resolved = _read(table, dataset, where)
+    return maker(*arguments, **options), resolved
+
+
+def check(table: Mapping[str, Any], dataset: object, where: str) -> None:
+    """Refuse what `make` would refuse to begin: nothing is built, downloaded or loaded.
+
+    Raises:
+        ConfigError, UnknownName: as `make` does.
+    """
+    _read(table, dataset, where)
+
+
+def dump(table: Mapping[str, Any]) -> str:
+    """A `[[stage]]` table as TOML."""
+    return "[[stage]]\n" + "".join(f"{key} = {_spelled(value)}\n" for key, value in table.items())
+
+
+def _read(
+    table: Mapping[str, Any], dataset: object, where: str
+) -> tuple[Callable[..., Any], tuple[str, ...], dict[str, Any], dict[str, Any]]:
+    """What makes the stage, its arguments in front and by name, and the table with every default filled in."""
     kind, name = _named(table, where)
     maker, positional = _maker(kind, name)
     options = {key: value for key, value in table.items() if key not in (kind, "cutoff")}
@@ -32,12 +54,7 @@ def make(table: Mapping[str, Any], dataset: object, where: str) -> tuple[Any, di
     _check(options, parameters, f"{where}: {kind} {name!r}")
     defaults = {key: parameter.default for key, parameter in parameters.items() if _has_spelling(parameter.default)}
     cutoff = {"cutoff": table["cutoff"]} if "cutoff" in table else {}
-    return maker(*positional, **options, **given), {kind: name, **defaults, **options, **cutoff}
-
-
-def dump(table: Mapping[str, Any]) -> str:
-    """A `[[stage]]` table as TOML."""
-    return "[[stage]]\n" + "".join(f"{key} = {_spelled(value)}\n" for key, value in table.items())
+    return maker, positional, {**options, **given}, {kind: name, **defaults, **options, **cutoff}
 
 
 def _named(table: Mapping[str, Any], where: str) -> tuple[str, str]:

@@ -24,11 +24,11 @@ def check_model(name: str, algorithm: str | None = None) -> None:
         checkpoints.kind(folder)
 
 
-def fetch_model(name: str, screen: Screen) -> Path:
-    """The checkpoint's folder, downloaded when it is not here."""
+def fetch_model(name: str, screen: Screen, *, refresh: bool = False) -> Path:
+    """The checkpoint's folder, downloaded when it is not here, or to `refresh` it."""
     from rerank import checkpoints
 
-    if (folder := checkpoints.where(name)) is not None:
+    if not refresh and (folder := checkpoints.where(name)) is not None:
         return folder
     with screen.progress(f"fetching {name}", "bytes") as on_progress:
-        return checkpoints.fetch(name, progress=on_progress)
+        return checkpoints.fetch(name, progress=on_progress, refresh=refresh)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rerank.errors import FileError, InputError
 
-__all__ = ["check_new_file", "is_device"]
+__all__ = ["check_new_file", "check_new_folder", "is_device"]
 
 
 def check_new_file(path: Path, *inputs: Path | None) -> None:
@@ -31,3 +31,17 @@ def check_new_file(path: Path, *inputs: Path | None) -> None:
 def is_device(path: Path) -> bool:
     """Whether it exists and is no ordinary file: a device, a pipe, /dev/stdout."""
     return (path.exists() and not path.is_file()) or path.absolute().is_relative_to("/dev/fd")
+
+
+def check_new_folder(path: Path) -> None:
+    """See that a folder can be made: there is none of the name, or an empty one.
+
+    Raises:
+        FileError: when something lies there, or the folder above is missing or not writable.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileError(f"{path} exists already; remove it or give another folder")
+    if not path.parent.is_dir():
+        raise FileError(f"cannot write {path}: there is no folder {path.parent}; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise FileError(f"cannot write {path}: you may not write there; choose another folder")

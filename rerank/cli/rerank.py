@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +11,9 @@ import click
 
 from rerank.cli import names
 from rerank.cli.loading import check_model, fetch_model
-from rerank.cli.places import check_new_file, is_device
+from rerank.cli.places import check_new_file
+from rerank.cli.reranking import chosen_journal, closing, interruptible, journal_options, keeps, reranked
 from rerank.cli.screen import Screen, with_screen
-from rerank.errors import FileError, InputError
 from rerank.types import Ranking
 
 if TYPE_CHECKING:
@@ -76,10 +74,7 @@ class Source:
 )
 @click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Write the best N of each query alone.")
 @names.output_option("The new run; a name in .jsonl or .jsonl.gz is written as requests, with the texts.")
-@click.option(
-    "--journal", type=names.file_type, metavar="FILE", help="The record of answers.  [default: OUTPUT.journal]"
-)
-@click.option("--no-journal", is_flag=True, help="Keep no record: an interrupted command begins anew.")
+@journal_options
 @with_screen
 def rerank(
     *,
@@ -108,68 +103,21 @@ def rerank(
         rerank rerank --requests requests.jsonl --model ./my-reranker --output reranked.jsonl
     """
     source = Source(dataset, split, run, requests)
-    record = _journal(output, journal, no_journal)
     check_new_file(output, source.path)
-    if record is not None:
-        _check_journal(record, output, source.path)
+    record = chosen_journal(output, journal, no_journal, source.path)
     check_model(model, options["algorithm"])
     rankings = source.rankings()
     fetch_model(model, screen)
-    with _interruptible(record), _loaded(model, record, screen, options) as reranker:
-        ranked = _reranked(reranker, rankings, cutoff, screen)
+    with interruptible(record), closing(_loaded(model, record, options), screen) as reranker:
+        ranked = reranked(reranker, rankings, screen, cutoff=cutoff)
         _write(output, [ranking[:keep] for ranking in ranked], _tag(reranker.name))
     _close(reranker, ranked, output, record, screen)
 
 
-def _journal(output: Path, journal: Path | None, no_journal: bool) -> Path | None:
-    if journal is not None and no_journal:
-        raise click.UsageError("--journal and --no-journal exclude each other")
-    if no_journal or journal is not None:
-        return journal
-    return None if is_device(output) else output.with_name(f"{output.name}.journal")
-
-
-def _check_journal(journal: Path, output: Path, read: Path) -> None:
-    if is_device(journal):
-        raise FileError(f"the journal {journal} is no ordinary file, and could not be read again; choose another")
-    if journal.resolve() == output.resolve():
-        raise InputError(f"--journal and --output are both {output}; give the journal another name")
-    check_new_file(journal, read)
-
-
-@contextmanager
-def _interruptible(journal: Path | None) -> Iterator[None]:
-    """Ctrl-C is no bug: say what it leaves behind."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        kept = f"the journal {journal} keeps what was computed: the same command goes on from there"
-        raise click.Abort(kept if journal is not None else "there is no journal, so nothing is kept") from None
-
-
-@contextmanager
-def _loaded(name: str, journal: Path | None, screen: Screen, options: dict[str, Any]) -> Iterator[Reranker]:
+def _loaded(name: str, journal: Path | None, options: dict[str, Any]) -> Reranker:
     from rerank.rerankers.reranker import Reranker
 
-    reranker = Reranker(name, journal=journal, **options)
-    if reranker.journal is not None and reranker.journal.recovered:
-        screen.say(f"{journal}: going on from {reranker.ledger.notes['journal']}")
-    try:
-        yield reranker
-    finally:
-        reranker.close()
-
-
-def _reranked(reranker: Reranker, rankings: Sequence[Ranking], cutoff: int | None, screen: Screen) -> list[Ranking]:
-    pairs = sum(len(ranking[:cutoff]) for ranking in rankings)
-    with screen.progress("reranking", "questions") as on_progress:
-
-        def on_answer(answered: int, asked: int) -> None:
-            """The scheduler opens questions little by little; where each pair is asked once, all are known ahead."""
-            left = pairs - int(reranker.ledger.total.get("journal_hits", 0))
-            on_progress(answered, max(asked, left) if reranker.algorithm.name == "pointwise" else asked)
-
-        return reranker.rerank(rankings, cutoff=cutoff, on_answer=on_answer)
+    return Reranker(name, journal=journal, **options)
 
 
 def _write(output: Path, rankings: list[Ranking], tag: str) -> None:
@@ -201,6 +149,4 @@ def _close(reranker: Reranker, ranked: list[Ranking], output: Path, journal: Pat
     screen.add(ledger_table(reranker.ledger))
     screen.say(f"wrote {output}: {len(ranked):,} queries")
     if journal is not None:
-        screen.say(
-            f"the journal {journal} keeps every answer: the same command again answers from it; remove it at will"
-        )
+        screen.say(keeps(journal))

@@ -1,0 +1,95 @@
+"""`rerank list`: everything that has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import click
+
+from rerank.cli.screen import Screen, rows, with_screen
+
+__all__ = ["KINDS", "list_names"]
+
+
+def _registered(kind: str) -> Callable[[], dict[str, str]]:
+    def names() -> dict[str, str]:
+        from rerank import registry
+
+        return dict.fromkeys(sorted(registry.TABLES.get(kind, {})), "")
+
+    return names
+
+
+def _checkpoints() -> dict[str, str]:
+    from rerank import checkpoints
+
+    entries = {name: checkpoints.find(name).checkpoint for name in checkpoints.names()}
+    return {name: entry.description for name, entry in entries.items() if entry is not None}
+
+
+def _datasets() -> dict[str, str]:
+    from rerank.datasets import names
+
+    return {listed.name: listed.description for listed in names()}
+
+
+def _fusion() -> dict[str, str]:
+    from rerank.fusion import METHODS
+
+    return {name: method.summary for name, method in METHODS.items()}
+
+
+def _measures() -> dict[str, str]:
+    """By their families: cutoffs and relevance levels are added in use."""
+    import ir_measures
+
+    return {
+        name: " ".join((measure.__doc__ or "").strip().split("\n")[0].split())
+        for name, measure in sorted(ir_measures.measures.registry.items())
+    }
+
+
+KINDS: Mapping[str, Callable[[], dict[str, str]]] = {
+    "rerankers": _registered("reranker"),
+    "algorithms": _registered("algorithm"),
+    "judges": _registered("judge"),
+    "retrievers": _registered("retriever"),
+    "prompts": _registered("prompt"),
+    "checkpoints": _checkpoints,
+    "datasets": _datasets,
+    "kernels": _registered("kernel"),
+    "measures": _measures,
+    "fusion": _fusion,
+}
+"""What `rerank list` knows: kind -> its names, each with a line about it where there is one."""
+
+NONE_YET = {"rerankers": "none with a name of its own yet: a reranker is a checkpoint (--model) and an algorithm"}
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(list(KINDS)), required=False)
+@with_screen
+def list_names(*, screen: Screen, kind: str | None) -> None:
+    """List what can be named: algorithms, checkpoints, measures and so on.
+
+    Without KIND, everything.
+
+    \b
+    Examples:
+        rerank list algorithms
+        rerank list --json
+    """
+    found = {name: KINDS[name]() for name in ([kind] if kind else KINDS)}
+    screen.answer({"names": found})
+    if not screen.as_json:
+        for name, members in found.items():
+            _show(name, members, screen)
+
+
+def _show(kind: str, members: Mapping[str, str], screen: Screen) -> None:
+    if not members:
+        screen.show(f"{kind}: {NONE_YET.get(kind, 'there are none yet')}")
+    elif any(members.values()):
+        screen.show(rows([kind, "what it is"], list(members.items())))
+    else:
+        screen.show(f"{kind}: {', '.join(members)}")

@@ -1,0 +1,211 @@
+"""`rerank run`: a whole pipeline with one command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rerank.cli import names
+from rerank.cli.evaluate import split_measures
+from rerank.cli.loading import check_model, fetch_model
+from rerank.cli.places import check_new_file
+from rerank.cli.reranking import chosen_journal, closing, interruptible, journal_options, keeps, reranked
+from rerank.cli.screen import Screen, with_screen
+from rerank.pipeline import Pipeline, Stage
+from rerank.types import Ranking
+
+if TYPE_CHECKING:
+    from rerank.cost import Ledger
+    from rerank.datasets import Dataset
+    from rerank.evaluate import Evaluation
+    from rerank.rerankers.reranker import Reranker
+
+__all__ = ["run"]
+
+
+@click.command("run")
+@click.argument("file", required=False, type=names.file_type, metavar="[FILE.toml]")
+@names.dataset_option()
+@names.split_option()
+@names.retriever_option(required=False)
+@click.option(
+    "--retrieve-cutoff",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many documents to retrieve; all of them are reranked.  [default: 1000]",
+)
+@names.model_option(required=False, help="The reranker's checkpoint: a name, a hub id, or a folder.")
+@names.algorithm_option()
+@names.token_options
+@names.device_options
+@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Write the best N of each query alone.")
+@names.output_option("The run, in TREC's format.")
+@journal_options
+@click.option("--evaluate", "evaluated", is_flag=True, help="Evaluate the retriever's ranking and the final one.")
+@names.measures_option()
+@with_screen
+def run(
+    *,
+    screen: Screen,
+    file: Path | None,
+    dataset: str,
+    split: str | None,
+    output: Path,
+    keep: int | None,
+    journal: Path | None,
+    no_journal: bool,
+    evaluated: bool,
+    measures: tuple[str, ...],
+    **flags: Any,
+) -> None:
+    """Retrieve and rerank with a pipeline, from a TOML file or from flags.
+
+    Shows what each stage cost. A pipeline with several rerankers keeps a journal for each: OUTPUT.2.journal is that of
+    its second stage.
+
+    \b
+    Examples:
+        rerank run configs/bm25-cross-encoder.toml --dataset noveleval --output reranked.trec --evaluate
+        rerank run --dataset noveleval --retriever bm25 --retrieve-cutoff 20 --output reranked.trec \\
+            --model cross-encoder/ms-marco-MiniLM-L12-v2
+    """
+    from rerank.datasets import Dataset
+    from rerank.io import write_run
+
+    check_new_file(output, file)
+    record = chosen_journal(output, journal, no_journal, file)
+    tables = _journalled(_from_file(file, flags) if file is not None else _from_flags(flags), record)
+    loaded = Dataset.load(dataset, split)
+    _fetch(tables, screen)
+    journals = [Path(table["journal"]) for table in tables if "journal" in table]
+    with interruptible(*journals), _watched(tables, loaded, str(file or "the options"), screen) as pipeline:
+        pipeline = pipeline if keep is None else pipeline % keep
+        rankings = pipeline.run(loaded.queries)
+        write_run(output, rankings)
+    found = _evaluated(pipeline, rankings, loaded, split_measures(measures)) if evaluated else {}
+    _close(pipeline, found, output, screen)
+    for path in journals:
+        screen.say(keeps(path))
+
+
+@dataclass(frozen=True)
+class PipelineFile:
+    """What a pipeline's file may hold."""
+
+    stage: Any = ()
+
+
+def _from_file(file: Path, flags: Mapping[str, Any]) -> list[dict[str, Any]]:
+    from rerank import config
+
+    if chosen := [key for key, value in flags.items() if value is not None]:
+        raise click.UsageError(f"--{chosen[0].replace('_', '-')} and a file exclude each other; write it into {file}")
+    stages = config.read(PipelineFile, file).stage
+    return stages if isinstance(stages, list) else []
+
+
+def _from_flags(flags: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tables that a file would hold."""
+    options = {key: value for key, value in flags.items() if value is not None}
+    if "retriever" not in options:
+        raise click.UsageError("give a pipeline: a FILE.toml, or --retriever (and --model)")
+    first = {"retriever": options.pop("retriever")}
+    if "retrieve_cutoff" in options:
+        first["cutoff"] = options.pop("retrieve_cutoff")
+    if "model" in options:
+        return [first, {"reranker": options.pop("model"), **options}]
+    if options:
+        raise click.UsageError(f"--{next(iter(options)).replace('_', '-')} is of no use without --model")
+    return [first]
+
+
+def _journalled(tables: list[dict[str, Any]], journal: Path | None) -> list[dict[str, Any]]:
+    """A journal for every reranker that names none of its own."""
+    rerankers = [table for table in tables if isinstance(table, Mapping) and "reranker" in table]
+    if journal is None or not rerankers:
+        return tables
+    numbered = {id(table): number for number, table in enumerate(tables, start=1)}
+
+    def place(table: dict[str, Any]) -> str:
+        name = journal.name.removesuffix(".journal")
+        return str(journal if len(rerankers) == 1 else journal.with_name(f"{name}.{numbered[id(table)]}.journal"))
+
+    return [{"journal": place(table), **table} if table in rerankers else table for table in tables]
+
+
+def _fetch(tables: Sequence[Any], screen: Screen) -> None:
+    """Check every model before the first is downloaded."""
+    models = [table["reranker"] for table in tables if isinstance(table, Mapping) and "reranker" in table]
+    named = [model for model in models if isinstance(model, str)]
+    for model in named:
+        check_model(model)
+    for model in named:
+        fetch_model(model, screen)
+
+
+class Watched(Stage):
+    """A reranker with a progress bar, which remembers what it was given."""
+
+    def __init__(self, reranker: Reranker, screen: Screen) -> None:
+        self.reranker, self.name, self._screen = reranker, reranker.name, screen
+        self.given: list[Ranking] = []
+
+    @property
+    def ledger(self) -> Ledger:
+        """What it has cost."""
+        return self.reranker.ledger
+
+    def rerank(self, rankings: Sequence[Ranking]) -> list[Ranking]:
+        """See `rerank.rerankers.reranker.Reranker`."""
+        self.given = list(rankings)
+        return reranked(self.reranker, rankings, self._screen)
+
+
+@contextmanager
+def _watched(tables: list[dict[str, Any]], dataset: Dataset, where: str, screen: Screen) -> Iterator[Pipeline]:
+    """The pipeline with its rerankers watched, and closed at the end."""
+    from rerank.rerankers.reranker import Reranker
+
+    with ExitStack() as stack:
+        steps = []
+        for step in Pipeline.build(tables, dataset, where=where).steps:
+            if isinstance(step.stage, Reranker):
+                step = replace(step, stage=Watched(stack.enter_context(closing(step.stage, screen)), screen))
+            steps.append(step)
+        yield Pipeline(tuple(steps))
+
+
+def _evaluated(
+    pipeline: Pipeline, rankings: list[Ranking], dataset: Dataset, measures: list[str]
+) -> dict[str, Evaluation]:
+    """The final ranking, and before it what the first reranker was given."""
+    from rerank.evaluate import evaluate
+
+    asked = measures or list(dataset.measures)
+    first = next((step.stage for step in pipeline.steps if isinstance(step.stage, Watched)), None)
+    systems = {} if first is None else {str(pipeline.steps[0]): first.given}
+    systems[pipeline.name] = rankings
+    return {
+        name: evaluate(dataset.qrels, {ranking.query.query_id: ranking for ranking in ranked}, asked)
+        for name, ranked in systems.items()
+    }
+
+
+def _close(pipeline: Pipeline, found: Mapping[str, Evaluation], output: Path, screen: Screen) -> None:
+    from rerank.report import ledger_table, summarise, table
+
+    baseline = next(iter(found)) if len(found) > 1 else None
+    ledgers = [{"stage": name, "ledger": ledger.as_dict()} for name, ledger in pipeline.ledgers]
+    summary = {"evaluation": summarise(found, baseline).as_dict()} if found else {}
+    screen.answer({"output": str(output), "pipeline": pipeline.name, "stages": ledgers, **summary})
+    if found and not screen.as_json:
+        screen.show(table(found, baseline))
+    for name, ledger in pipeline.ledgers:
+        screen.say(name)
+        screen.add(ledger_table(ledger))
+    screen.say(f"wrote {output}: {pipeline.name}")
