@@ -159,7 +159,7 @@ class Pipeline(Stage):
         for table, place in placed:  # a slip in the last stage shows before the first builds an index
             stages.check(table, dataset, place)
             if "cutoff" in table:
-                check_cutoff(place, table["cutoff"])
+                check_cutoff(f"{place}: {table.get('reranker') or table['retriever']}", table["cutoff"])
         return cls(tuple(_step(table, dataset, place) for table, place in placed))
 
     def dump(self) -> str:

@@ -49,7 +49,8 @@ def _show(name: str, split: str | None, screen: Screen) -> None:
     facts = _facts(name, split)
     screen.answer(facts)
     if not screen.as_json:
-        screen.show(rows(["", ""], [[key.replace("_", " "), _said(value)] for key, value in facts.items()]))
+        lines = [[key.replace("_", " "), _said(value)] for key, value in facts.items() if key != "name"]
+        screen.show(rows(["dataset", facts["name"]], lines))
 
 
 def _facts(name: str, split: str | None) -> dict[str, Any]:

@@ -40,13 +40,16 @@ def _fusion() -> dict[str, str]:
 
 
 def _measures() -> dict[str, str]:
-    """By their families: cutoffs and relevance levels are added in use."""
+    """By their families, without their other spellings: cutoffs and relevance levels are added in use."""
     import ir_measures
 
-    return {
-        name: " ".join((measure.__doc__ or "").strip().split("\n")[0].split())
-        for name, measure in sorted(ir_measures.measures.registry.items())
-    }
+    known = sorted(ir_measures.measures.registry.items())
+    return {name: _first_sentence(measure.__doc__ or "") for name, measure in known if name == measure.NAME}
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.strip().partition("\n\n")[0].split())
+    return paragraph.partition(". ")[0].rstrip(".:")
 
 
 KINDS: Mapping[str, Callable[[], dict[str, str]]] = {

@@ -316,7 +316,7 @@ def test_a_pipeline_made_in_python_cannot_be_dumped():
         ("[[stage]]\nreranker = 'a'\nmax_token = 3", ConfigError, "'max_token'; did you mean 'max_tokens'"),
         ("[[stage]]\nreranker = 'a'\nname = 'b'", ConfigError, "no option is called 'name'"),
         ("[[stage]]\nretriever = 'saved'", ConfigError, "the option 'path' is missing"),
-        ("[[stage]]\nretriever = 'bm25'\ncutoff = 0", InputError, "counting: the cutoff is 0"),
+        ("[[stage]]\nretriever = 'bm25'\ncutoff = 0", InputError, "bm25: the cutoff is 0"),
         ("[[stage]]\nreranker = 'a'\ncutoff = '5'", InputError, "a: the cutoff is '5'"),
         ("[[stage]", FileError, "is no TOML"),
     ],
