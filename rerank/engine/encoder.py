@@ -8,15 +8,18 @@ Three ways of running a model, the best of which is chosen when it is loaded:
   padded.
 
 In float32 on the CPU the bits of a score do not depend on its batch: matrix products are computed over at least
-`FLOOR` rows (below it the BLAS chooses its blocking by the number of rows), attention sees one text at a time, and the
-head always sees `HEAD_ROWS` rows.
+`FLOOR` rows (below it the BLAS chooses its blocking by the number of rows), attention sees one text at a time, the head
+always sees `HEAD_ROWS` rows, and filler rows make every thread's share of an activation end with a whole vector
+(`settled_rows`).
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,10 +32,12 @@ from rerank.errors import CheckpointError
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["FAMILIES", "FLOOR", "HEAD_ROWS", "Encoder", "Family"]
+__all__ = ["FAMILIES", "FLOOR", "HEAD_ROWS", "Encoder", "Family", "settled_rows"]
 
 FLOOR = 512
 HEAD_ROWS = 32
+GRAIN = 32_768  # at::internal::GRAIN_SIZE: elements below which torch gives an elementwise operation to one thread
+LANES = 32  # float32 values that an unrolled AVX-512 loop takes at once
 ATTENTION = "rerank_packed"
 
 
@@ -110,16 +115,18 @@ class Encoder:
     """
 
     def __init__(self, model: Any, *, mode: str | None = None) -> None:
+        _check_encoder(model)
         self.model = model
         self.device: torch.device = model.device
         self.family = FAMILIES.get(model.config.model_type)
         self.mode = mode or self._choose()
         self._typed = getattr(model.config, "type_vocab_size", 0) > 1 and model.config.model_type != "modernbert"
         self._cost = _Cost.of(model, self.family)
-        if self.mode in ("packed", "padded"):
-            self._keep_head_in_float32()
+        self._widths = _widths(model)
         if self.mode == "packed":
             self._attend_by_text()
+        elif self.mode == "padded":
+            self._keep_head_in_float32()
 
     @property
     def packs(self) -> bool:
@@ -145,7 +152,8 @@ class Encoder:
     def _packed(self, pairs: Sequence[Pair], floor: int = FLOOR) -> tuple[Tensor, int]:
         assert self.family is not None
         lengths = [len(pair.ids) for pair in pairs]
-        filler = max(0, floor - sum(lengths))
+        real = sum(lengths)
+        filler = settled_rows(max(real, floor), self._widths, torch.get_num_threads()) - real
         first = self.family.first_position(self.model.config)
         inputs = {
             "input_ids": self._row([token for pair in pairs for token in pair.ids], filler),
@@ -154,7 +162,7 @@ class Encoder:
         if self._typed:
             inputs["token_type_ids"] = self._row([kind for pair in pairs for kind in pair.types], filler)
         hidden = self._backbone(**inputs, lengths=lengths)[0]  # [tokens, hidden]
-        return self._head(self._pool(hidden, lengths)), sum(lengths) + filler
+        return self._head(self._pool(hidden, lengths)), real + filler
 
     def _row(self, values: list[int], filler: int) -> Tensor:
         return torch.tensor([values + [0] * filler], device=self.device)
@@ -169,7 +177,7 @@ class Encoder:
         assert self.family is not None
         if self.family.mean(self.model.config):
             return torch.stack([text.float().mean(0) for text in torch.split(hidden[: sum(lengths)], list(lengths))])
-        starts = [0, *accumulate(lengths)][:-1]
+        starts = [0, *itertools.accumulate(lengths)][:-1]
         return hidden[torch.tensor(starts, device=hidden.device)]
 
     def _head(self, pooled: Tensor) -> Tensor:
@@ -197,6 +205,7 @@ class Encoder:
         probes = [Pair([5, 6, 7, 8, 9], [0, 0, 1, 1, 1], 0), Pair([9, 8, 7], [0, 1, 1], 0)]
         with torch.inference_mode():
             expected = torch.cat([self._single([probe])[0] for probe in probes]).float()
+            self._keep_head_in_float32()
             AttentionInterface.register(ATTENTION, _attend)
             self.model.set_attn_implementation(ATTENTION)
             got, _ = self._packed(probes, floor=0)
@@ -236,6 +245,47 @@ class Encoder:
         if self._typed:
             inputs["token_type_ids"] = torch.tensor([pair.types + [0] * (longest - len(pair.types)) for pair in pairs])
         return {name: value.to(self.device) for name, value in inputs.items()}, lengths, longest * len(pairs)
+
+
+def _check_encoder(model: Any) -> None:
+    from transformers.modeling_layers import GenericForSequenceClassification
+
+    if isinstance(model, GenericForSequenceClassification) or model.config.is_encoder_decoder:
+        raise CheckpointError(
+            f"{type(model).__name__} reads its score off the last token of a prompt; only encoders that read plain "
+            "pairs can be run as cross-encoders"
+        )
+
+
+@lru_cache(maxsize=65_536)
+def settled_rows(rows: int, widths: frozenset[int], threads: int) -> int:
+    """The fewest rows, at least `rows`, for which every thread's share of an activation is whole vectors.
+
+    Torch splits an elementwise operation over [rows, width] into equal shares by the number of elements. What is left
+    over at the end of a share is computed by scalar code, whose last bit may differ; which values that hits would then
+    depend on the batch.
+
+    Args:
+        rows: token rows of the pass.
+        widths: of the activations that may occur.
+        threads: that torch uses.
+    """
+    return next(count for count in itertools.count(rows) if all(_settled(count, width, threads) for width in widths))
+
+
+def _settled(rows: int, width: int, threads: int) -> bool:
+    elements = rows * width
+    share = -(-elements // min(threads, -(-elements // GRAIN)))
+    unit = math.lcm(LANES, width) if width % LANES else LANES  # of odd widths, whole rows
+    return elements % unit == 0 and share % unit == 0
+
+
+def _widths(model: Any) -> frozenset[int]:
+    """Of everything an activation or a rotary embedding may be computed over."""
+    linear = [module for module in model.base_model.modules() if isinstance(module, nn.Linear)]
+    config = model.config
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return frozenset({head, *(module.out_features for module in linear)})
 
 
 def _attend(
