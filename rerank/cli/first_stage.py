@@ -61,7 +61,8 @@ def buildable(name: str, options: Mapping[str, Any]) -> Any:
     retriever = registry.load("retriever", name)
     if not hasattr(retriever, "build"):
         raise InputError(f"the retriever {name!r} needs no index; call 'rerank retrieve' at once")
-    known = [key for key in inspect.signature(retriever.build).parameters if key not in ("documents", "folder")]
+    taken = ("documents", "folder", "source", "total", "progress")  # the command's to say
+    known = [key for key in inspect.signature(retriever.build).parameters if key not in taken]
     for key in options:
         if key not in known:
             raise ConfigError(f"retriever {name!r}: no option is called {key!r}{registry.did_you_mean(key, known)}")
