@@ -153,14 +153,23 @@ class Pipeline(Stage):
     @classmethod
     def build(cls, tables: Sequence[Mapping[str, Any]], dataset: object = None, *, where: str = "pipeline") -> Pipeline:
         """A pipeline from the `[[stage]]` tables of a file; `where` names the file in errors."""
+        cls.check(tables, dataset, where=where)  # a slip in the last stage shows before the first builds an index
+        return cls(tuple(_step(table, dataset, f"{where}: stage {n}") for n, table in enumerate(tables, start=1)))
+
+    @staticmethod
+    def check(tables: Sequence[Mapping[str, Any]], dataset: object = None, *, where: str = "pipeline") -> None:
+        """Refuse tables that `build` would refuse to begin: nothing is built, downloaded or loaded for it.
+
+        Raises:
+            ConfigError, UnknownName, InputError: as `load` does.
+        """
         if not isinstance(tables, Sequence) or isinstance(tables, str) or not tables:
             raise ConfigError(f"{where}: a pipeline is one or more [[stage]] tables")
-        placed = [(table, f"{where}: stage {number}") for number, table in enumerate(tables, start=1)]
-        for table, place in placed:  # a slip in the last stage shows before the first builds an index
-            stages.check(table, dataset, place)
+        for number, table in enumerate(tables, start=1):
+            stages.check(table, dataset, f"{where}: stage {number}")
             if "cutoff" in table:
-                check_cutoff(f"{place}: {table.get('reranker') or table['retriever']}", table["cutoff"])
-        return cls(tuple(_step(table, dataset, place) for table, place in placed))
+                name = table.get("reranker") or table["retriever"]
+                check_cutoff(f"{where}: stage {number}: {name}", table["cutoff"])
 
     def dump(self) -> str:
         """The pipeline as TOML with every default filled in; loads as the same pipeline.

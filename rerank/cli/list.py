@@ -70,12 +70,13 @@ NONE_YET = {"rerankers": "none with a name of its own yet: a reranker is a check
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(list(KINDS)), required=False)
+@click.argument("kind", type=click.Choice(list(KINDS)), required=False, metavar="[KIND]")
 @with_screen
 def list_names(*, screen: Screen, kind: str | None) -> None:
     """List what can be named: algorithms, checkpoints, measures and so on.
 
-    Without KIND, everything.
+    KIND is one of rerankers, algorithms, judges, retrievers, prompts, checkpoints, datasets, kernels, measures and
+    fusion; without it, all are listed.
 
     \b
     Examples:

@@ -105,7 +105,9 @@ class CommandLine(click.Group):
         return code if isinstance(code, int) else 0
 
 
-@click.group(cls=CommandLine, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "rerank", cls=CommandLine, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, "--version", "-V", message="rerank-toolkit %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:

@@ -81,9 +81,11 @@ def run(
     record = chosen_journal(output, journal, no_journal, file)
     tables = _journalled(_from_file(file, flags) if file is not None else _from_flags(flags), record)
     loaded = Dataset.load(dataset, split)
+    where = str(file or "the options")
+    Pipeline.check(tables, loaded, where=where)
     _fetch(tables, screen)
     journals = [Path(table["journal"]) for table in tables if "journal" in table]
-    with interruptible(*journals), _watched(tables, loaded, str(file or "the options"), screen) as pipeline:
+    with interruptible(*journals), _watched(tables, loaded, where, screen) as pipeline:
         pipeline = pipeline if keep is None else pipeline % keep
         rankings = pipeline.run(loaded.queries)
         write_run(output, rankings)
