@@ -70,6 +70,11 @@ def load(kind: str, name: str) -> Any:
         return getattr(import_module(module_name), attribute)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
+        if error.name == module_name.partition(".")[0]:
+            raise MissingExtra(
+                f"{kind} {name!r} lives in our package {package!r}, which Python does not find; "
+                "install rerank-toolkit again"
+            ) from error
         if package not in EXTRAS:
             raise
         raise extra_for(f"{kind} {name!r}", package) from error

@@ -34,7 +34,7 @@ What every command does:
 
 def page() -> str:
     """The whole page, as Markdown."""
-    context = click.Context(main, info_name="rerank")
+    context = click.Context(main, info_name="rerank", **main.context_settings)
     return HEAD + "".join(_section(*part) for part in _parts(main, context))
 
 

@@ -9,12 +9,13 @@ __all__ = ["completion"]
 
 
 @click.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="SHELL")
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the script that makes a shell complete names.
 
-    Commands and options are completed, and the values of --dataset, --model, --retriever, --algorithm and --measures.
+    SHELL is bash, zsh or fish. Commands and options are completed, and the values of --dataset, --model, --retriever,
+    --algorithm and --measures.
 
     \b
     Examples:

@@ -11,7 +11,7 @@ import click
 
 from rerank.cli import names
 from rerank.cli.places import check_new_file
-from rerank.cli.screen import Screen, rows, with_screen
+from rerank.cli.screen import Screen, rows, with_screen, wrong_usage
 from rerank.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _BETWEEN = re.compile(r"\s+(?![^(]*\))")  # white space, but not inside the brac
     help="The run that the others are tested against.  [default: the first]",
 )
 @click.option("--per-query", is_flag=True, help="Show the value of every query too.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of intervals and tests.")
+@click.option("--seed", type=names.Count(0), metavar="N", default=0, show_default=True, help="Of intervals and tests.")
 @click.option("--output", "-o", type=names.file_type, metavar="FILE", help="Write the table as Markdown.")
 @click.option("--chart", type=names.file_type, metavar="FILE", help="Draw a PNG (needs the 'report' extra).")
 @with_screen
@@ -67,7 +67,7 @@ def evaluate(
         rerank evaluate --qrels qrels.tsv --run bm25.trec --measures "nDCG@10 RR(rel=2)@10" --json
     """
     if (dataset is None) == (qrels is None):
-        raise click.UsageError("give either --dataset or --qrels: where the judgments are")
+        raise wrong_usage("give either --dataset or --qrels: where the judgments are")
     for path in (output, chart):
         if path is not None:
             check_new_file(path, *runs, qrels)
@@ -94,7 +94,7 @@ def _systems(runs: Sequence[Path], baseline: Path | None) -> list[Path]:
     """The runs to read, the baseline first."""
     systems = [*([baseline] if baseline is not None else []), *runs]
     if not runs:
-        raise click.UsageError("give at least one --run")
+        raise wrong_usage("give at least one --run")
     if len(set(runs)) < len(runs):
         raise InputError(f"the run {next(run for run in runs if runs.count(run) > 1)} is given twice")
     return list(dict.fromkeys(systems))

@@ -35,10 +35,15 @@ def _methods(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     help="How (`rerank list fusion`): rrf, combsum, combmnz, weighted, borda.",
 )
 @click.option("--weights", metavar="X,Y,…", help="One number for each run, in their order.  [default: 1 each]")
-@click.option("--k", type=int, default=60, show_default=True, help="Of rrf: larger makes the heads of runs count less.")
 @click.option(
-    "--cutoff", type=click.IntRange(min=1), metavar="N", help="Write the best N of each query.  [default: all]"
+    "--k",
+    type=names.Count(0),
+    metavar="N",
+    default=60,
+    show_default=True,
+    help="Of rrf: larger makes the heads of runs count less.",
 )
+@click.option("--cutoff", type=names.count_type, metavar="N", help="Write the best N of each query.  [default: all]")
 @names.output_option("The fused run.")
 @with_screen
 def fuse(

@@ -106,7 +106,10 @@ class CommandLine(click.Group):
 
 
 @click.group(
-    "rerank", cls=CommandLine, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+    "rerank",
+    cls=CommandLine,
+    invoke_without_command=True,
+    context_settings={"max_content_width": 100},
 )
 @click.version_option(__version__, "--version", "-V", message="rerank-toolkit %(version)s")
 @click.pass_context

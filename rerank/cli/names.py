@@ -11,8 +11,10 @@ from click.shell_completion import CompletionItem
 
 __all__ = [
     "MEASURES",
+    "Count",
     "algorithm_option",
     "checkpoint_names",
+    "count_type",
     "dataset_names",
     "dataset_option",
     "device_options",
@@ -35,6 +37,28 @@ MEASURES = (
 """Those that a shell completes; ir-measures knows more."""
 
 file_type = click.Path(path_type=Path)
+
+
+class Count(click.types.IntParamType):
+    """A whole number, at least `least`; says so in words."""
+
+    name = "count"
+
+    def __init__(self, least: int = 1) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of a text."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = self.least - 1
+        if number < self.least:
+            self.fail(f"{value} is no whole number of at least {self.least}", param, ctx)
+        return number
+
+
+count_type = Count()
 
 
 def dataset_names() -> Iterable[str]:
@@ -86,7 +110,7 @@ def dataset_option(*, required: bool = True) -> Callable[[Command], Command]:
 
 def split_option() -> Callable[[Command], Command]:
     """--split."""
-    return click.option("--split", metavar="NAME", help="Which judgments of the dataset.  [default: test]")
+    return click.option("--split", metavar="NAME", help="Which judgments of the dataset.  [default: its own, or test]")
 
 
 def retriever_option(*, required: bool = True) -> Callable[[Command], Command]:
@@ -126,13 +150,13 @@ def token_options(command: Command) -> Command:
     for decorate in (
         click.option(
             "--token-budget",
-            type=click.IntRange(min=1),
+            type=count_type,
             metavar="N",
             help="The most tokens in a forward pass: speed and memory, not scores.",
         ),
         click.option(
             "--max-tokens",
-            type=click.IntRange(min=1),
+            type=count_type,
             metavar="N",
             help="The most tokens of query and document together; longer documents are cut, and counted.",
         ),
@@ -147,7 +171,8 @@ def device_options(command: Command) -> Command:
         click.option(
             "--dtype",
             type=click.Choice(["float32", "bfloat16", "float16"]),
-            help="[default: float32 on the CPU, bfloat16 on CUDA]",
+            metavar="NAME",
+            help="float32, bfloat16 or float16.  [default: float32 on the CPU, bfloat16 on CUDA]",
         ),
         click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1 …  [default: cuda where there is one]"),
     ):

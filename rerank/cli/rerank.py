@@ -13,7 +13,7 @@ from rerank.cli import names
 from rerank.cli.loading import check_model, fetch_model
 from rerank.cli.places import check_new_file
 from rerank.cli.reranking import chosen_journal, closing, interruptible, journal_options, keeps, reranked
-from rerank.cli.screen import Screen, with_screen
+from rerank.cli.screen import Screen, with_screen, wrong_usage
 from rerank.types import Ranking
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ class Source:
 
     def __post_init__(self) -> None:
         if (self.requests is None) == (self.run is None):
-            raise click.UsageError("give either --run with --dataset, or --requests")
+            raise wrong_usage("give either --run with --dataset, or --requests")
         if self.run is not None and self.dataset is None:
-            raise click.UsageError("--run needs --dataset, where the texts of its documents are")
+            raise wrong_usage("--run needs --dataset, where the texts of its documents are")
         if self.requests is not None and (self.dataset or self.split):
-            raise click.UsageError("--requests carries its own texts; leave out --dataset and --split")
+            raise wrong_usage("--requests carries its own texts; leave out --dataset and --split")
 
     @property
     def path(self) -> Path:
@@ -68,11 +68,11 @@ class Source:
 @names.device_options
 @click.option(
     "--cutoff",
-    type=click.IntRange(min=1),
+    type=names.count_type,
     metavar="N",
     help="Rerank the first N of each query and keep the others below.  [default: all]",
 )
-@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Write the best N of each query alone.")
+@click.option("--keep", type=names.count_type, metavar="N", help="Write the best N of each query alone.")
 @names.output_option("The new run; a name in .jsonl or .jsonl.gz is written as requests, with the texts.")
 @journal_options
 @with_screen

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rerank.cli.places import check_new_file, is_device
-from rerank.cli.screen import Screen
+from rerank.cli.screen import Screen, wrong_usage
 from rerank.errors import FileError, InputError
 from rerank.types import Ranking
 
@@ -39,7 +39,7 @@ def chosen_journal(output: Path, journal: Path | None, no_journal: bool, *inputs
         InputError: when it is one of the other files.
     """
     if journal is not None and no_journal:
-        raise click.UsageError("--journal and --no-journal exclude each other")
+        raise wrong_usage("--journal and --no-journal exclude each other")
     if no_journal or (journal is None and is_device(output)):
         return None
     chosen = journal if journal is not None else output.with_name(f"{output.name}.journal")

@@ -37,7 +37,7 @@ AT_ONCE = 100
 @bm25_options
 @click.option(
     "--cutoff",
-    type=click.IntRange(min=1),
+    type=names.count_type,
     default=1000,
     show_default=True,
     metavar="N",

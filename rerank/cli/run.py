@@ -15,7 +15,8 @@ from rerank.cli.evaluate import split_measures
 from rerank.cli.loading import check_model, fetch_model
 from rerank.cli.places import check_new_file
 from rerank.cli.reranking import chosen_journal, closing, interruptible, journal_options, keeps, reranked
-from rerank.cli.screen import Screen, with_screen
+from rerank.cli.screen import Screen, with_screen, wrong_usage
+from rerank.errors import InputError
 from rerank.pipeline import Pipeline, Stage
 from rerank.types import Ranking
 
@@ -35,7 +36,7 @@ __all__ = ["run"]
 @names.retriever_option(required=False)
 @click.option(
     "--retrieve-cutoff",
-    type=click.IntRange(min=1),
+    type=names.count_type,
     metavar="N",
     help="How many documents to retrieve; all of them are reranked.  [default: 1000]",
 )
@@ -43,7 +44,7 @@ __all__ = ["run"]
 @names.algorithm_option()
 @names.token_options
 @names.device_options
-@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Write the best N of each query alone.")
+@click.option("--keep", type=names.count_type, metavar="N", help="Write the best N of each query alone.")
 @names.output_option("The run, in TREC's format.")
 @journal_options
 @click.option("--evaluate", "evaluated", is_flag=True, help="Evaluate the retriever's ranking and the final one.")
@@ -81,6 +82,7 @@ def run(
     record = chosen_journal(output, journal, no_journal, file)
     tables = _journalled(_from_file(file, flags) if file is not None else _from_flags(flags), record)
     loaded = Dataset.load(dataset, split)
+    asked = _checked_measures(measures, loaded) if evaluated else []
     where = str(file or "the options")
     Pipeline.check(tables, loaded, where=where)
     _fetch(tables, screen)
@@ -89,7 +91,7 @@ def run(
         pipeline = pipeline if keep is None else pipeline % keep
         rankings = pipeline.run(loaded.queries)
         write_run(output, rankings)
-    found = _evaluated(pipeline, rankings, loaded, split_measures(measures)) if evaluated else {}
+    found = _evaluated(pipeline, rankings, loaded, asked) if evaluated else {}
     _close(pipeline, found, output, screen)
     for path in journals:
         screen.say(keeps(path))
@@ -106,7 +108,7 @@ def _from_file(file: Path, flags: Mapping[str, Any]) -> list[dict[str, Any]]:
     from rerank import config
 
     if chosen := [key for key, value in flags.items() if value is not None]:
-        raise click.UsageError(f"--{chosen[0].replace('_', '-')} and a file exclude each other; write it into {file}")
+        raise wrong_usage(f"--{chosen[0].replace('_', '-')} and a file exclude each other; write it into {file}")
     stages = config.read(PipelineFile, file).stage
     return stages if isinstance(stages, list) else []
 
@@ -115,14 +117,14 @@ def _from_flags(flags: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tables that a file would hold."""
     options = {key: value for key, value in flags.items() if value is not None}
     if "retriever" not in options:
-        raise click.UsageError("give a pipeline: a FILE.toml, or --retriever (and --model)")
+        raise wrong_usage("give a pipeline: a FILE.toml, or --retriever (and --model)")
     first = {"retriever": options.pop("retriever")}
     if "retrieve_cutoff" in options:
         first["cutoff"] = options.pop("retrieve_cutoff")
     if "model" in options:
         return [first, {"reranker": options.pop("model"), **options}]
     if options:
-        raise click.UsageError(f"--{next(iter(options)).replace('_', '-')} is of no use without --model")
+        raise wrong_usage(f"--{next(iter(options)).replace('_', '-')} is of no use without --model")
     return [first]
 
 
@@ -182,18 +184,28 @@ def _watched(tables: list[dict[str, Any]], dataset: Dataset, where: str, screen:
         yield Pipeline(tuple(steps))
 
 
+def _checked_measures(measures: Sequence[str], dataset: Dataset) -> list[str]:
+    """The measures, known to work before the long part begins."""
+    from rerank.evaluate import evaluate
+
+    if not dataset.qrels:
+        raise InputError(f"dataset {dataset.name!r} has no judgments; leave out --evaluate")
+    asked = split_measures(measures) or list(dataset.measures)
+    evaluate({"q": {"d": 1}}, {"q": {"d": 1.0}}, asked)
+    return asked
+
+
 def _evaluated(
     pipeline: Pipeline, rankings: list[Ranking], dataset: Dataset, measures: list[str]
 ) -> dict[str, Evaluation]:
     """The final ranking, and before it what the first reranker was given."""
     from rerank.evaluate import evaluate
 
-    asked = measures or list(dataset.measures)
     first = next((step.stage for step in pipeline.steps if isinstance(step.stage, Watched)), None)
     systems = {} if first is None else {str(pipeline.steps[0]): first.given}
     systems[pipeline.name] = rankings
     return {
-        name: evaluate(dataset.qrels, {ranking.query.query_id: ranking for ranking in ranked}, asked)
+        name: evaluate(dataset.qrels, {ranking.query.query_id: ranking for ranking in ranked}, measures)
         for name, ranked in systems.items()
     }
 

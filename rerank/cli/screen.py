@@ -18,7 +18,7 @@ from rerank.cli.progress import OnProgress, shown
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["Screen", "with_screen"]
+__all__ = ["Screen", "rows", "with_screen", "wrong_usage"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -95,6 +95,11 @@ def rows(title: Sequence[str], lines: Sequence[Sequence[str]]) -> RenderableType
     for line in lines:
         table.add_row(*(Text(cell) for cell in line))
     return table
+
+
+def wrong_usage(message: str) -> click.UsageError:
+    """The error for options that do not go together; says where the help is."""
+    return click.UsageError(message, click.get_current_context(silent=True))
 
 
 NUMBERS = frozenset({"documents", "queries", "judgments", "tokens", "size"})

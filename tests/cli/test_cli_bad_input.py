@@ -110,7 +110,8 @@ def test_requests_that_hold_nothing_to_rank(refused, model, tmp_path, request_li
 def test_a_cutoff_of_0(rerank_refused, option):
     line = rerank_refused(**{option: 0})
 
-    assert line == f"rerank: Invalid value for '--{option}': 0 is not in the range x>=1; see 'rerank rerank --help'"
+    said = f"Invalid value for '--{option}': 0 is no whole number of at least 1"
+    assert line == f"rerank: {said}; see 'rerank rerank --help'"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_a_name_or_value_that_there_is_none_of(rerank_refused, options, said):
     ("arguments", "said"),
     [
         (["rerank"], "Missing option '--model'; see 'rerank rerank --help'"),
-        (["rerank", "--model", "m", "--output", "o"], "give either --run with --dataset, or --requests"),
+        (["rerank", "--model", "m", "--output", "o"], "or --requests; see 'rerank rerank --help'"),
         (["rerank", "--model", "m", "--output", "o", "--run", "r"], "--run needs --dataset"),
         (["rerank", "--model", "m", "--output", "o", "--requests", "r", "--split", "s"], "--requests carries its own"),
         (["evaluate", "--run", "r"], "give either --dataset or --qrels"),
