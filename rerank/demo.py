@@ -29,13 +29,16 @@ from rerank.report import Summary, before_after, chart, ledger_table, markdown, 
 from rerank.types import Ranking
 
 __all__ = [
-    "CUTOFF", "DATASET", "FIRST_STAGE", "HOW_CHOSEN", "MEASURES", "RERANKED",
+    "CUTOFF", "DATASET", "FIRST_STAGE", "HOW_CHOSEN", "MAX_TOKENS", "MEASURES", "RERANKED",
     "Demo", "Example", "Files", "fetch", "prepare", "run", "title", "write",
 ]  # fmt: skip
 
 DATASET = "noveleval"
 CUTOFF = 20
 """Documents that BM25 retrieves and the cross-encoder reranks, for each query."""
+
+MAX_TOKENS = 256
+"""Of query and passage together, as passages are mostly reranked; the ledger counts those that are longer."""
 
 MEASURES = ("nDCG@10", "RR@10", "Judged@10")
 """The first one chooses the examples."""
@@ -118,6 +121,7 @@ class Demo:
             "model": self.model,
             "weights": self.source,
             "cutoff": CUTOFF,
+            "max_tokens": MAX_TOKENS,
             "seconds": self.seconds,
             "summary": self.summary.as_dict(),
             "ledger": self.ledger.as_dict(),
@@ -154,7 +158,9 @@ def title(model: str) -> str:
     """What the demo does, in one line."""
     dataset = Dataset.load(DATASET)
     count = f"{len(dataset.queries)} questions, {dataset.count} passages"
-    return f"{dataset.name} ({count}): {FIRST_STAGE}'s best {CUTOFF}, reranked by {_short(model)}"
+    return (
+        f"{dataset.name} ({count}): {FIRST_STAGE}'s best {CUTOFF}, reranked by {_short(model)} at {MAX_TOKENS} tokens"
+    )
 
 
 def prepare(folder: Path) -> None:
@@ -195,7 +201,7 @@ def run(model: str, source: str, on_answer: Callable[[int, int], None] | None = 
     started = time.perf_counter()
     dataset = Dataset.load(DATASET)
     before = registry.load("retriever", "bm25").of(dataset, progress=False).retrieve(dataset.queries, CUTOFF)
-    reranker = registry.load("stage", "reranker")(model)
+    reranker = registry.load("stage", "reranker")(model, max_tokens=MAX_TOKENS)
     after = reranker.rerank(before, on_answer=on_answer)
     return Demo(model, source, dataset, before, after, reranker.ledger, time.perf_counter() - started)
 

