@@ -59,7 +59,7 @@ def _amounts(unit: str) -> list[ProgressColumn]:
 
     class Rate(progress.ProgressColumn):
         def render(self, task: progress.Task) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:,.1f} {unit}/s")
+            return Text(f"{task.finished_speed or task.speed or 0:,.1f}/s", no_wrap=True)
 
     if unit == "bytes":
         return [progress.DownloadColumn(), progress.TransferSpeedColumn()]
