@@ -16,82 +16,28 @@ always sees `HEAD_ROWS` rows, and filler rows make every thread's share of an ac
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from rerank.engine.families import FAMILIES, check_encoder
+from rerank.engine.flops import ForwardCost
+from rerank.engine.packing import settled_rows
 from rerank.engine.tokens import Pair
 from rerank.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["FAMILIES", "FLOOR", "HEAD_ROWS", "Encoder", "Family", "settled_rows"]
+__all__ = ["FLOOR", "HEAD_ROWS", "Encoder"]
 
 FLOOR = 512
 HEAD_ROWS = 32
-GRAIN = 32_768  # at::internal::GRAIN_SIZE: elements below which torch gives an elementwise operation to one thread
-LANES = 32  # float32 values that an unrolled AVX-512 loop takes at once
 ATTENTION = "rerank_packed"
-
-
-@dataclass(frozen=True)
-class Family:
-    """How a family of classifiers reads its scores off the hidden states.
-
-    Args:
-        backbone: the attribute that holds the encoder.
-        head: (model, pooled hidden states [rows, hidden]) -> logits [rows, labels].
-        first_position: config -> the position of a text's first token.
-        mean: config -> True when texts are pooled by their mean, not by their first token.
-    """
-
-    backbone: str
-    head: Callable[[Any, Tensor], Tensor]
-    first_position: Callable[[Any], int] = lambda config: 0
-    mean: Callable[[Any], bool] = lambda config: False
-
-
-def _bert_head(model: Any, pooled: Tensor) -> Tensor:
-    logits: Tensor = model.classifier(model.first_token_pooler(pooled[:, None]))
-    return logits
-
-
-def _first_token_head(model: Any, pooled: Tensor) -> Tensor:
-    logits: Tensor = model.classifier(pooled[:, None])
-    return logits
-
-
-def _modernbert_head(model: Any, pooled: Tensor) -> Tensor:
-    logits: Tensor = model.classifier(model.head(pooled))
-    return logits
-
-
-def _distilbert_head(model: Any, pooled: Tensor) -> Tensor:
-    logits: Tensor = model.classifier(model.pre_classifier(pooled).relu())
-    return logits
-
-
-def _after_padding(config: Any) -> int:
-    return int(config.pad_token_id) + 1
-
-
-FAMILIES: Mapping[str, Family] = {
-    "bert": Family("bert", _bert_head),
-    "electra": Family("electra", _first_token_head),
-    "distilbert": Family("distilbert", _distilbert_head),
-    "roberta": Family("roberta", _first_token_head, first_position=_after_padding),
-    "camembert": Family("roberta", _first_token_head, first_position=_after_padding),
-    "xlm-roberta": Family("roberta", _first_token_head, first_position=_after_padding),
-    "modernbert": Family("model", _modernbert_head, mean=lambda config: config.classifier_pooling == "mean"),
-}
-"""By `config.model_type`; each is tested against the stock forward."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +61,13 @@ class Encoder:
     """
 
     def __init__(self, model: Any, *, mode: str | None = None) -> None:
-        _check_encoder(model)
+        check_encoder(model)
         self.model = model
         self.device: torch.device = model.device
         self.family = FAMILIES.get(model.config.model_type)
         self.mode = mode or self._choose()
         self._typed = getattr(model.config, "type_vocab_size", 0) > 1 and model.config.model_type != "modernbert"
-        self._cost = _Cost.of(model, self.family)
+        self._cost = ForwardCost.of(model, self.family)
         self._widths = _widths(model)
         if self.mode == "packed":
             self._attend_by_text()
@@ -138,9 +84,10 @@ class Encoder:
         """Logits of a batch, float32 on the CPU, in the order given."""
         run = {"packed": self._packed, "padded": self._padded, "single": self._single, "stock": self._stock}[self.mode]
         logits, rows = run(pairs)
-        real = sum(len(pair.ids) for pair in pairs)
         lengths = [len(pair.ids) for pair in pairs]
-        return Scored(logits.float().cpu(), rows - real, self._cost.flops(rows, lengths, self.mode))
+        sides = [max(lengths)] * len(lengths) if self.mode in ("padded", "stock") else lengths
+        heads = -(-len(lengths) // HEAD_ROWS) * HEAD_ROWS if self.mode in ("packed", "padded") else len(lengths)
+        return Scored(logits.float().cpu(), rows - sum(lengths), self._cost.flops(rows, sides, heads))
 
     def _choose(self) -> str:
         if self.device.type == "cpu":
@@ -252,39 +199,6 @@ class Encoder:
         return {name: value.to(self.device) for name, value in inputs.items()}, lengths, longest * len(pairs)
 
 
-def _check_encoder(model: Any) -> None:
-    from transformers.modeling_layers import GenericForSequenceClassification
-
-    if isinstance(model, GenericForSequenceClassification) or model.config.is_encoder_decoder:
-        raise CheckpointError(
-            f"{type(model).__name__} reads its score off the last token of a prompt; only encoders that read plain "
-            "pairs can be run as cross-encoders"
-        )
-
-
-@lru_cache(maxsize=65_536)
-def settled_rows(rows: int, widths: frozenset[int], threads: int) -> int:
-    """The fewest rows, at least `rows`, for which every thread's share of an activation is whole vectors.
-
-    Torch splits an elementwise operation over [rows, width] into equal shares by the number of elements. What is left
-    over at the end of a share is computed by scalar code, whose last bit may differ; which values that hits would then
-    depend on the batch.
-
-    Args:
-        rows: token rows of the pass.
-        widths: of the activations that may occur.
-        threads: that torch uses.
-    """
-    return next(count for count in itertools.count(rows) if all(_settled(count, width, threads) for width in widths))
-
-
-def _settled(rows: int, width: int, threads: int) -> bool:
-    elements = rows * width
-    share = -(-elements // min(threads, -(-elements // GRAIN)))
-    unit = math.lcm(LANES, width) if width % LANES else LANES  # of odd widths, whole rows
-    return elements % unit == 0 and share % unit == 0
-
-
 def _widths(model: Any) -> frozenset[int]:
     """Of everything an activation or a rotary embedding may be computed over."""
     linear = [module for module in model.base_model.modules() if isinstance(module, nn.Linear)]
@@ -331,44 +245,3 @@ def _near(length: int, window: int | None, device: torch.device) -> Tensor | Non
         return None
     places = torch.arange(length, device=device)
     return (places[:, None] - places[None, :]).abs() < window
-
-
-@dataclass(frozen=True)
-class _Cost:
-    """Floating-point operations, two for each multiply-add, of what a pass executes."""
-
-    per_token: int
-    per_text: int
-    windows: tuple[int | None, ...]  # of each layer
-    width: int
-
-    @classmethod
-    def of(cls, model: Any, family: Family | None) -> _Cost:
-        """Count the linear layers: those of the backbone's layers see tokens, all others see texts."""
-        backbone = getattr(model, family.backbone) if family else model.base_model
-        pooler = getattr(backbone, "pooler", None)
-        pooled = set(pooler.modules()) if pooler is not None else set()
-        inside = [module for module in backbone.modules() if isinstance(module, nn.Linear) and module not in pooled]
-        everything = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
-        per_token = sum(module.weight.numel() for module in inside)
-        config = model.config
-        kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
-        local = getattr(config, "sliding_window", None)
-        windows = tuple(local if kind == "sliding_attention" else None for kind in kinds)
-        heads = config.num_attention_heads
-        width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-        return cls(2 * per_token, 2 * (everything - per_token), windows, width)
-
-    def flops(self, rows: int, lengths: Sequence[int], mode: str) -> int:
-        """Of a pass over `rows` token rows that hold texts of these lengths."""
-        sides = [max(lengths)] * len(lengths) if mode in ("padded", "stock") else lengths
-        seen = sum(_pairs_seen(side, window) for side in sides for window in self.windows)
-        heads = -(-len(lengths) // HEAD_ROWS) * HEAD_ROWS if mode in ("packed", "padded") else len(lengths)
-        return self.per_token * rows + self.per_text * heads + 4 * self.width * seen
-
-
-def _pairs_seen(length: int, window: int | None) -> int:
-    """How many (query, key) pairs attention looks at: all, or those at most `window` apart."""
-    if window is None or length <= window + 1:
-        return length * length
-    return length * (2 * window + 1) - window * (window + 1)

@@ -1,12 +1,18 @@
-"""Which texts share a forward pass: pure functions of lengths."""
+"""Which texts share a forward pass, and how many rows it gets: pure functions of lengths."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from rerank.errors import InputError
 
-__all__ = ["by_length", "in_order"]
+__all__ = ["by_length", "in_order", "settled_rows"]
+
+GRAIN = 32_768  # at::internal::GRAIN_SIZE: elements below which torch gives an elementwise operation to one thread
+LANES = 32  # float32 values that an unrolled AVX-512 loop takes at once
 
 
 def in_order(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -49,6 +55,29 @@ def by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
             batches.append([])
         batches[-1].append(index)
     return batches
+
+
+@lru_cache(maxsize=65_536)
+def settled_rows(rows: int, widths: frozenset[int], threads: int) -> int:
+    """The fewest rows, at least `rows`, for which every thread's share of an activation is whole vectors.
+
+    Torch splits an elementwise operation over [rows, width] into equal shares by the number of elements. What is left
+    over at the end of a share is computed by scalar code, whose last bit may differ; which values that hits would then
+    depend on the batch.
+
+    Args:
+        rows: token rows of the pass.
+        widths: of the activations that may occur.
+        threads: that torch uses.
+    """
+    return next(count for count in itertools.count(rows) if all(_settled(count, width, threads) for width in widths))
+
+
+def _settled(rows: int, width: int, threads: int) -> bool:
+    elements = rows * width
+    share = -(-elements // min(threads, -(-elements // GRAIN)))
+    unit = math.lcm(LANES, width) if width % LANES else LANES  # of odd widths, whole rows
+    return elements % unit == 0 and share % unit == 0
 
 
 def _check(budget: int) -> None:

@@ -18,6 +18,7 @@ from types import TracebackType
 
 from rerank.cost import Ledger
 from rerank.engine.journal import Journal
+from rerank.engine.tasks import Client, Task
 from rerank.errors import DeadlineExceeded, InputError, JudgeError, RerankError
 from rerank.questions import Answer, Judge, Plan, Question, content_key
 from rerank.types import Ranking
@@ -60,11 +61,11 @@ class Scheduler:
         self.on_answer = on_answer
         self._answered = self._known = self._breakdowns = 0
         self._lock = threading.Lock()
-        self._inbox: deque[_Task] = deque()
+        self._inbox: deque[Task] = deque()
         self._closing = False
         self._worker: threading.Thread | None = None
-        self._clients: OrderedDict[Hashable, _Client] = OrderedDict()
-        self._waiting: dict[str, list[tuple[_Task, int]]] = {}
+        self._clients: OrderedDict[Hashable, Client] = OrderedDict()
+        self._waiting: dict[str, list[tuple[Task, int]]] = {}
 
     # -- what callers use, from any thread -----------------------------------------------------------------------
 
@@ -81,7 +82,7 @@ class Scheduler:
         """
         if deadline is not None and deadline <= 0:
             raise InputError(f"a deadline of {deadline} seconds has passed already; give more than 0 or None")
-        task = _Task(plan, client, None if deadline is None else time.monotonic() + deadline)
+        task = Task(plan, client, None if deadline is None else time.monotonic() + deadline)
         with self._lock:
             if self._closing:
                 raise InputError("the scheduler is closed; make a new one")
@@ -155,7 +156,7 @@ class Scheduler:
             arrived = list(self._inbox)
             self._inbox.clear()
         for task in arrived:
-            client = self._clients.setdefault(task.client, _Client())
+            client = self._clients.setdefault(task.client, Client())
             client.inbox.append(task)
         for client in self._clients.values():
             # Starting a plan makes its questions; a client needs no more of them open than one call can take.
@@ -180,7 +181,7 @@ class Scheduler:
             self._clients.move_to_end(next(iter(self._clients)))  # whoever began this time comes last next time
         return batch
 
-    def _next_wanted(self, client: _Client) -> tuple[str, Question] | None:
+    def _next_wanted(self, client: Client) -> tuple[str, Question] | None:
         while client.open:
             key, question = client.open.popleft()
             waiters = [(task, slot) for task, slot in self._waiting.get(key, ()) if self._alive(task)]
@@ -192,7 +193,7 @@ class Scheduler:
             client.tasks.discard(task)
         return None
 
-    def _alive(self, task: _Task) -> bool:
+    def _alive(self, task: Task) -> bool:
         if task.done:
             return False
         if task.future.cancelled():
@@ -263,7 +264,7 @@ class Scheduler:
             if len(self._memory) > self._memory_limit:
                 self._memory.popitem(last=False)
 
-    def _advance(self, task: _Task) -> None:
+    def _advance(self, task: Task) -> None:
         """Carry a plan on until it waits for an answer, ends, or fails."""
         try:
             while self._alive(task):
@@ -279,7 +280,7 @@ class Scheduler:
         except Exception as error:
             self._finish(task, error=error)
 
-    def _open(self, task: _Task, questions: list[Question]) -> None:
+    def _open(self, task: Task, questions: list[Question]) -> None:
         if questions:
             task.query_id = questions[0].query.query_id
             self.ledger.charge(task.query_id, rounds=1, questions=len(questions))
@@ -295,7 +296,7 @@ class Scheduler:
             else:
                 self._known += 1
                 self._waiting[key] = [(task, slot)]
-                self._clients.setdefault(task.client, _Client()).open.append((key, question))
+                self._clients.setdefault(task.client, Client()).open.append((key, question))
 
     def _recall(self, key: str, question: Question) -> Answer | None:
         if (answer := self._memory.get(key)) is not None:
@@ -307,7 +308,7 @@ class Scheduler:
             return answer
         return None
 
-    def _finish(self, task: _Task, *, ranking: Ranking | None = None, error: BaseException | None = None) -> None:
+    def _finish(self, task: Task, *, ranking: Ranking | None = None, error: BaseException | None = None) -> None:
         if task.done:
             return
         task.done = True
@@ -330,51 +331,6 @@ class Scheduler:
             tasks += [*client.inbox, *client.tasks]
         for task in tasks:
             self._finish(task, error=error)
-
-
-class _Client:
-    """What one client wants: plans not yet begun, plans at work, questions not yet asked."""
-
-    def __init__(self) -> None:
-        self.inbox: deque[_Task] = deque()
-        self.tasks: set[_Task] = set()
-        self.open: deque[tuple[str, Question]] = deque()
-
-    @property
-    def idle(self) -> bool:
-        """Nothing begun, nothing to begin."""
-        return not (self.inbox or self.tasks or self.open)
-
-
-class _Task:
-    """A plan, the answers it waits for, and the future of its ranking."""
-
-    def __init__(self, plan: Plan, client: Hashable, deadline: float | None) -> None:
-        self.plan = plan
-        self.client = client
-        self.deadline = deadline
-        self.future: Future[Ranking] = Future()
-        self.done = False
-        self.query_id = ""
-        self.missing = 0
-        self._answers: list[Answer | None] | None = None
-
-    def step(self) -> list[Question]:
-        """Give the plan its answers and receive its next questions."""
-        if self._answers is None:
-            questions = next(self.plan)
-        else:
-            questions = self.plan.send([answer for answer in self._answers if answer is not None])
-        self._answers = [None] * len(questions)
-        self.missing = len(questions)
-        return questions
-
-    def fill(self, slot: int, answer: Answer) -> bool:
-        """Note an answer; True when it was the last one missing."""
-        assert self._answers is not None
-        self._answers[slot] = answer
-        self.missing -= 1
-        return self.missing == 0
 
 
 class _Fatal(Exception):

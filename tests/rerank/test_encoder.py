@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import random
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
-from rerank.engine.encoder import FAMILIES, FLOOR, HEAD_ROWS, Encoder, settled_rows
+from rerank.engine.encoder import FLOOR, HEAD_ROWS, Encoder
+from rerank.engine.families import FAMILIES
 from rerank.engine.tokens import Pair
 from rerank.errors import CheckpointError
 
@@ -145,22 +143,6 @@ def test_bits_do_not_depend_on_batch_order_neighbours_or_threads(name):
     assert torch.equal(whole[order], shuffled)
     assert torch.equal(whole, torch.cat([beside[:1], beside[2:]]))
     assert torch.equal(whole, single)
-
-
-@given(rows=st.integers(1, 5000), threads=st.integers(1, 9))
-def test_settled_rows_give_every_thread_whole_vectors(rows, threads):
-    widths = frozenset({384, 1536, 32, 48})
-
-    settled = settled_rows(rows, widths, threads)
-
-    assert rows <= settled < rows + 32 * threads
-    for width in widths:
-        elements = settled * width
-        workers = min(threads, math.ceil(elements / 32_768))
-        share = math.ceil(elements / workers)
-        shares = [min(share, elements - share * worker) for worker in range(workers)]
-        assert all(part % 32 == 0 for part in shares)
-        assert width != 48 or all(part % 48 == 0 for part in shares)
 
 
 @pytest.mark.parametrize("name", ["qwen3", "llama"])
