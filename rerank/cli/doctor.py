@@ -82,8 +82,9 @@ def _kernels() -> dict[str, str]:
     """The provider that each kernel picks."""
     from rerank import registry
 
+    # TODO when the first kernel lands: the provider that each op picks on this machine, beside its name
     ops = sorted(registry.TABLES.get("kernel", {}))
-    return dict.fromkeys(ops, "") or {"none yet": "everything runs on torch's own operators"}
+    return dict.fromkeys(ops, "registered") or {"none yet": "everything runs on torch's own operators"}
 
 
 def _caches() -> dict[str, Path]:

@@ -17,12 +17,20 @@ __all__ = ["index"]
 
 @click.command("index")
 @names.dataset_option()
+@names.split_option()
 @names.retriever_option()
 @bm25_options
 @click.option("--output", "-o", type=names.file_type, required=True, metavar="FOLDER", help="Where the index will lie.")
 @with_screen
 def index(
-    *, screen: Screen, dataset: str, retriever: str, others: tuple[str, ...], output: Path, **options: Any
+    *,
+    screen: Screen,
+    dataset: str,
+    split: str | None,
+    retriever: str,
+    others: tuple[str, ...],
+    output: Path,
+    **options: Any,
 ) -> None:
     """Index a dataset for a retriever.
 
@@ -37,7 +45,7 @@ def index(
     chosen = given(options, others)
     check_new_folder(output)
     builder = buildable(retriever, chosen)
-    loaded = Dataset.load(dataset)
+    loaded = Dataset.load(dataset, split)
     built = builder.build(
         loaded.documents(), output, source=loaded.name, total=loaded.count, progress=screen.bars, **chosen
     )

@@ -29,8 +29,9 @@ def check_new_file(path: Path, *inputs: Path | None) -> None:
 
 
 def is_device(path: Path) -> bool:
-    """Whether it exists and is no ordinary file: a device, a pipe, /dev/stdout."""
-    return (path.exists() and not path.is_file()) or path.absolute().is_relative_to("/dev/fd")
+    """Whether it is no ordinary file of its own name: a device, a pipe, /dev/stdout wherever that leads."""
+    streams = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
+    return os.path.abspath(path).startswith(streams) or (path.exists() and not path.is_file())
 
 
 def check_new_folder(path: Path) -> None:

