@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import weakref
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,12 @@ class Journal:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise FileError(f"cannot open the journal {self.path}: {error.strerror}") from error
+        self._release = weakref.finalize(self, _close, self._file)  # also when nobody calls `close`
         try:
             self._lock()
             self._recover()
         except BaseException:
-            os.close(self._file)
+            self.close()
             raise
         self.recovered = len(self._answers)
 
@@ -69,10 +71,7 @@ class Journal:
 
     def close(self) -> None:
         """Make sure that everything is on the disk, and let go of the file."""
-        if self._file >= 0:
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = -1
+        self._release()
 
     def _lock(self) -> None:
         try:
@@ -120,6 +119,11 @@ class Journal:
             raise FileError(
                 f"cannot write the journal {self.path}: {error.strerror}; what it holds so far is safe"
             ) from error
+
+
+def _close(file: int) -> None:
+    os.fsync(file)
+    os.close(file)
 
 
 def _plain(answer: Answer) -> dict[str, Any]:

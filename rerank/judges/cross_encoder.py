@@ -87,6 +87,7 @@ class CrossEncoder:
     def choices(self) -> dict[str, str]:
         """What was chosen at load, for the ledger."""
         return {
+            "weights": checkpoints.origin(self.folder),
             "device": str(self.encoder.device),
             "dtype": self.dtype,
             "execution": self.encoder.mode,

@@ -25,7 +25,8 @@ class Reranker(Stage):
             is, its checkpoint file which algorithm goes with it. May be left out when `judge` is a judge.
         algorithm: a name (`rerank list algorithms`) or an `Algorithm`; pointwise by default.
         judge: the name of a judge, to use another than the checkpoint's own; or a judge, which then needs no `name`.
-        max_tokens: the most tokens of query and document together; documents are cut at their end, and counted.
+        max_tokens: the most tokens of query and document together; documents are cut at their end, and counted. As
+            the checkpoint's file says by default, or as many as the model reads.
         token_budget: the most tokens in a forward pass: speed and memory, not scores.
         device: "cpu", "cuda" …; CUDA where there is one by default.
         dtype: "float32", "bfloat16", "float16"; float32 on the CPU, bfloat16 on CUDA by default.
@@ -36,7 +37,8 @@ class Reranker(Stage):
         CheckpointError: when the checkpoint cannot be had, or is no reranker.
         InputError: when options do not fit together.
 
-    `ledger` holds what everything so far has cost. A reranker remembers its answers and may be used from any thread.
+    `ledger` holds what everything so far has cost. A reranker remembers its answers and may be used from any thread;
+    with a journal, use it in a `with` statement or call `close`.
     """
 
     def __init__(
@@ -122,6 +124,12 @@ class Reranker(Stage):
         if self.journal is not None:
             self.journal.close()
 
+    def __enter__(self) -> Reranker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def __repr__(self) -> str:
         return f"<Reranker {self.name}: {self.algorithm.name} with {type(self.judge).__name__}>"
 
@@ -134,7 +142,9 @@ def _judge_of(name: str | Path | None, judge: str | Judge | None, options: Mappi
     if name is None:
         raise InputError("a reranker needs a checkpoint's name, or a judge")
     folder = checkpoints.fetch(name)
-    made: Judge = registry.load("judge", judge or checkpoints.kind(folder))(folder, **options)
+    entry = checkpoints.find(name).checkpoint
+    usual = {"max_tokens": entry.max_tokens} if entry is not None else {}
+    made: Judge = registry.load("judge", judge or checkpoints.kind(folder))(folder, **(usual | dict(options)))
     return made
 
 
