@@ -60,6 +60,7 @@ def evaluate(
 
     Means are over all judged queries, those missing from a run counted as zero. Intervals are percentile bootstrap
     intervals over queries; p is of the paired randomisation test, the paired t-test beside it, both Holm-corrected.
+    Runs are called by their file names, or by their paths where two share one.
 
     \b
     Examples:
@@ -70,12 +71,12 @@ def evaluate(
         raise wrong_usage("give either --dataset or --qrels: where the judgments are")
     for path in (output, chart):
         if path is not None:
-            check_new_file(path, *runs, qrels)
+            check_new_file(path, *runs, baseline, qrels)
     systems = _systems(runs, baseline)
     judged, official = _judgments(dataset, split, qrels)
     asked = split_measures(measures) or official
     found = _evaluated(judged, systems, asked)
-    first = str(baseline) if baseline is not None else next(iter(found)) if len(found) > 1 else None
+    first = next(iter(found)) if baseline is not None or len(found) > 1 else None
     if output is not None:
         _report(found, first, seed, output)
     if chart is not None:
@@ -118,7 +119,14 @@ def _evaluated(judged: Qrels, systems: Sequence[Path], measures: Sequence[str]) 
     from rerank.evaluate import evaluate
     from rerank.io import read_run
 
-    return {str(path): evaluate(judged, read_run(path), measures) for path in systems}
+    names = _names(systems)
+    return {names[path]: evaluate(judged, read_run(path), measures) for path in systems}
+
+
+def _names(systems: Sequence[Path]) -> dict[Path, str]:
+    """What tables call the runs: their file names, or their paths where two share one."""
+    distinct = len({path.name for path in systems}) == len(systems)
+    return {path: path.name if distinct else str(path) for path in systems}
 
 
 def _report(found: Mapping[str, Evaluation], baseline: str | None, seed: int, output: Path) -> None:

@@ -105,11 +105,20 @@ def test_evaluation_for_machines_is_one_object(command, collection, two_runs):
     alone = json.loads(command(*base).stdout)
     against = json.loads(command(*base, "--baseline", first, "--seed", 3).stdout)
 
-    assert list(alone["cells"]) == [str(second)]
+    assert list(alone["cells"]) == ["bm25.trec"]
     assert alone["baseline"] is None
-    assert (against["baseline"], against["seed"]) == (str(first), 3)
-    assert 0 < against["cells"][str(second)]["nDCG@10"]["comparison"]["p_randomisation"] <= 1
-    assert set(against["per_query"][str(first)]["nDCG@10"]) == {f"q{number}" for number in range(6)}
+    assert (against["baseline"], against["seed"]) == ("first.trec", 3)
+    assert 0 < against["cells"]["bm25.trec"]["nDCG@10"]["comparison"]["p_randomisation"] <= 1
+    assert set(against["per_query"]["first.trec"]["nDCG@10"]) == {f"q{number}" for number in range(6)}
+
+
+def test_runs_of_one_name_are_called_by_their_paths(command, collection, run_file, tmp_path):
+    same = tmp_path / run_file.name
+    same.write_bytes(run_file.read_bytes())
+
+    found = command("evaluate", "--dataset", collection, "--run", run_file, "--run", same, "--json")
+
+    assert list(json.loads(found.stdout)["cells"]) == [str(run_file), str(same)]
 
 
 def test_evaluation_refuses_what_cannot_be_measured(refused, collection, run_file):
