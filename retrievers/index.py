@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank import config
+from rerank.checkpoints import cache
 from rerank.datasets import Dataset
 from rerank.errors import ConfigError, FileError
 
@@ -119,9 +119,9 @@ def _refuse_existing(folder: Path) -> None:
 def cached_index(kind: str, format: int, dataset: Dataset, options: Mapping[str, Any]) -> Path:
     """Where the index of a dataset lies that was built without being told where.
 
-    It is under `RERANK_CACHE`, or ~/.cache/rerank-toolkit; another corpus, option or format is another folder.
+    It is in the library's cache; another corpus, option or format is another folder.
     """
-    root = Path(os.environ.get("RERANK_CACHE") or "~/.cache/rerank-toolkit").expanduser()
+    root = cache.folder()
     made_from = json.dumps([kind, format, dataset.corpus_key, options], sort_keys=True)
     digest = hashlib.sha256(made_from.encode("utf-8", "surrogatepass")).hexdigest()
     return root / "indexes" / f"{dataset.name.replace('/', '-')}-{kind}-{digest[:16]}"
