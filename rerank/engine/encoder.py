@@ -16,7 +16,7 @@ always sees `HEAD_ROWS` rows, and filler rows make every thread's share of an ac
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +67,12 @@ class Encoder:
         self.family = FAMILIES.get(model.config.model_type)
         self.mode = mode or self._choose()
         self._typed = getattr(model.config, "type_vocab_size", 0) > 1 and model.config.model_type != "modernbert"
-        self._cost = ForwardCost.of(model, self.family)
         self._widths = _widths(model)
         if self.mode == "packed":
             self._attend_by_text()
         elif self.mode == "padded":
             self._keep_head_in_float32()
+        self._cost = ForwardCost.of(model, self.family)
 
     @property
     def packs(self) -> bool:
@@ -109,7 +109,9 @@ class Encoder:
         if self._typed:
             inputs["token_type_ids"] = self._row([kind for pair in pairs for kind in pair.types], filler)
         hidden = self._backbone(**inputs, lengths=lengths)[0]  # [tokens, hidden]
-        return self._head(self._pool(hidden, lengths)), real + filler
+        last = getattr(self.model, "last_layer", None)
+        pooled = self._pool(hidden, lengths) if last is None else first_tokens(last, hidden, lengths)
+        return self._head(pooled), real + filler
 
     def _row(self, values: list[int], filler: int) -> Tensor:
         return torch.tensor([values + [0] * filler], device=self.device)
@@ -129,12 +131,9 @@ class Encoder:
 
     def _head(self, pooled: Tensor) -> Tensor:
         """Logits, float32, from a head that always sees the same number of rows."""
-        assert self.family is not None
-        logits = []
-        for rows in torch.split(pooled.float(), HEAD_ROWS):
-            filled = nn.functional.pad(rows, (0, 0, 0, HEAD_ROWS - len(rows)))
-            logits.append(self.family.head(self.model, filled)[: len(rows)])
-        return torch.cat(logits)
+        head = self.family.head if self.family else None
+        assert head is not None
+        return in_fixed_rows(lambda rows: head(self.model, rows), pooled.float())
 
     def _keep_head_in_float32(self) -> None:
         """Half precision in the last layer makes ties: everything beside the backbone's layers is float32.
@@ -158,6 +157,7 @@ class Encoder:
         with torch.inference_mode():
             expected = torch.cat([self._single([probe])[0] for probe in probes]).float()
             self._keep_head_in_float32()
+            self._cut_last_layer()
             AttentionInterface.register(ATTENTION, _attend)
             self.model.set_attn_implementation(ATTENTION)
             got, _ = self._packed(probes, floor=0)
@@ -166,6 +166,16 @@ class Encoder:
                 f"packed attention changes the scores of this {type(self.model).__name__} "
                 f"({got.tolist()} for {expected.tolist()}); please report it with the version of transformers"
             )
+
+    def _cut_last_layer(self) -> None:
+        """Take the last layer out of the backbone: only first tokens are read of what it gives."""
+        assert self.family is not None
+        if self.family.layers:
+            owner = getattr(self.model, self.family.backbone).get_submodule(self.family.layers.rpartition(".")[0])
+            name = self.family.layers.rpartition(".")[2]
+            layers = getattr(owner, name)
+            self.model.last_layer = layers[-1]
+            setattr(owner, name, layers[:-1])
 
     # -- the model's own ways ------------------------------------------------------------------------------------
 
@@ -207,6 +217,45 @@ def _widths(model: Any) -> frozenset[int]:
     return frozenset({head, *(module.out_features for module in linear)})
 
 
+def in_fixed_rows(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Apply a function of rows to `HEAD_ROWS` of them at a time, so that bits do not depend on how many there are.
+
+    What is missing from the last `HEAD_ROWS` is filled up with zeros: [rows, …] -> [rows, …].
+    """
+    outputs = []
+    for parts in zip(*(torch.split(rows, HEAD_ROWS) for rows in inputs), strict=True):
+        count = len(parts[0])
+        filled = [nn.functional.pad(part, (0, 0, 0, HEAD_ROWS - count)) for part in parts]
+        outputs.append(function(*filled)[:count])
+    return torch.cat(outputs)
+
+
+def first_tokens(layer: Any, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+    """A last layer of BERT's shape, computed for the first token of each text: [tokens, hidden] -> [texts, hidden].
+
+    Keys and values are needed of every token; queries, the output projection and the feed-forward part are not.
+    """
+    attention = layer.attention.self
+    starts = torch.tensor([0, *itertools.accumulate(lengths)][:-1], device=hidden.device)
+    first = hidden[starts]
+    shape = (-1, attention.num_attention_heads, attention.attention_head_size)
+    keys = attention.key(hidden).view(shape).transpose(0, 1)  # [heads, tokens, dim]
+    values = attention.value(hidden).view(shape).transpose(0, 1)
+    queries = in_fixed_rows(attention.query, first).view(shape)
+    read = []
+    for query, start, length in zip(queries, starts.tolist(), lengths, strict=True):
+        text = slice(start, start + length)
+        read.append(scaled_dot_product_attention(query[None, :, None], keys[None, :, text], values[None, :, text]))
+    context = torch.cat(read).flatten(1)  # [texts, hidden]
+
+    def rest(context: Tensor, first: Tensor) -> Tensor:
+        attended = layer.attention.output(context, first)
+        output: Tensor = layer.output(layer.intermediate(attended), attended)
+        return output
+
+    return in_fixed_rows(rest, context, first)
+
+
 def _attend(
     module: Module,
     query: Tensor,
@@ -223,7 +272,8 @@ def _attend(
 
     Tokens beyond the texts are filler and come back as zeros.
     """
-    output = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], query.shape[3])
+    heads, tokens, dim = query.shape[1:]
+    outputs = []
     start = 0
     for length in lengths:
         text = slice(start, start + length)
@@ -234,9 +284,10 @@ def _attend(
             attn_mask=_near(length, sliding_window, query.device),
             scale=scaling,
         )
-        output[:, text] = attended.transpose(1, 2)
+        outputs.append(attended.transpose(1, 2))
         start += length
-    return output, None
+    outputs.append(query.new_zeros(1, tokens - start, heads, dim))
+    return torch.cat(outputs, 1), None
 
 
 def _near(length: int, window: int | None, device: torch.device) -> Tensor | None:

@@ -22,12 +22,15 @@ class Family:
         head: (model, pooled hidden states [rows, hidden]) -> logits [rows, labels].
         first_position: config -> the position of a text's first token.
         mean: config -> True when texts are pooled by their mean, not by their first token.
+        layers: the path from the backbone to its layers, where they have BERT's shape, so that the last one can be
+            computed for first tokens alone; "" where they have not.
     """
 
     backbone: str
     head: Callable[[Any, Tensor], Tensor]
     first_position: Callable[[Any], int] = lambda config: 0
     mean: Callable[[Any], bool] = lambda config: False
+    layers: str = ""
 
 
 def _bert_head(model: Any, pooled: Tensor) -> Tensor:
@@ -55,12 +58,12 @@ def _after_padding(config: Any) -> int:
 
 
 FAMILIES: Mapping[str, Family] = {
-    "bert": Family("bert", _bert_head),
-    "electra": Family("electra", _first_token_head),
+    "bert": Family("bert", _bert_head, layers="encoder.layer"),
+    "electra": Family("electra", _first_token_head, layers="encoder.layer"),
     "distilbert": Family("distilbert", _distilbert_head),
-    "roberta": Family("roberta", _first_token_head, first_position=_after_padding),
-    "camembert": Family("roberta", _first_token_head, first_position=_after_padding),
-    "xlm-roberta": Family("roberta", _first_token_head, first_position=_after_padding),
+    "roberta": Family("roberta", _first_token_head, first_position=_after_padding, layers="encoder.layer"),
+    "camembert": Family("roberta", _first_token_head, first_position=_after_padding, layers="encoder.layer"),
+    "xlm-roberta": Family("roberta", _first_token_head, first_position=_after_padding, layers="encoder.layer"),
     "modernbert": Family("model", _modernbert_head, mean=lambda config: config.classifier_pooling == "mean"),
 }
 """By `config.model_type`; each is tested against the stock forward."""

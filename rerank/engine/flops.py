@@ -15,29 +15,44 @@ __all__ = ["ForwardCost", "pairs_seen"]
 
 @dataclass(frozen=True)
 class ForwardCost:
-    """Floating-point operations, two for each multiply-add, of what a pass executes."""
+    """Floating-point operations of what a pass executes.
+
+    Args:
+        per_token: of the linear layers that see every token row.
+        per_text: of those that see one row for each text: the head, and most of a last layer cut to first tokens.
+        windows: the attention window of each layer that attends with every token; None sees the whole text.
+        first_token_layers: layers that attend with the first token alone.
+        width: heads times head size.
+    """
 
     per_token: int
     per_text: int
-    windows: tuple[int | None, ...]  # of each layer
+    windows: tuple[int | None, ...]
+    first_token_layers: int
     width: int
 
     @classmethod
     def of(cls, model: Any, family: Family | None) -> ForwardCost:
-        """Count the linear layers: those of the backbone's layers see tokens, all others see texts."""
+        """Count the linear layers of a model as the encoder runs it."""
         backbone = getattr(model, family.backbone) if family else model.base_model
-        pooler = getattr(backbone, "pooler", None)
-        pooled = set(pooler.modules()) if pooler is not None else set()
-        inside = [module for module in backbone.modules() if isinstance(module, nn.Linear) and module not in pooled]
+        seen_by_tokens = [module for module in backbone.modules() if isinstance(module, nn.Linear)]
+        if (pooler := getattr(backbone, "pooler", None)) is not None:
+            pooled = set(pooler.modules())
+            seen_by_tokens = [module for module in seen_by_tokens if module not in pooled]
+        last = getattr(model, "last_layer", None)
+        if last is not None:
+            seen_by_tokens += [last.attention.self.key, last.attention.self.value]
         everything = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
-        per_token = sum(module.weight.numel() for module in inside)
+        per_token = sum(module.weight.numel() for module in seen_by_tokens)
         config = model.config
         kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
         local = getattr(config, "sliding_window", None)
-        windows = tuple(local if kind == "sliding_attention" else None for kind in kinds)
+        windows = [local if kind == "sliding_attention" else None for kind in kinds]
+        cut = int(last is not None)
         heads = config.num_attention_heads
         width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-        return cls(2 * per_token, 2 * (everything - per_token), windows, width)
+        whole = tuple(windows[: len(windows) - cut])
+        return cls(2 * per_token, 2 * (everything - per_token), whole, cut, width)
 
     def flops(self, rows: int, sides: Sequence[int], heads: int) -> int:
         """Of one pass.
@@ -48,6 +63,7 @@ class ForwardCost:
             heads: rows that the head computes.
         """
         seen = sum(pairs_seen(side, window) for side in sides for window in self.windows)
+        seen += self.first_token_layers * sum(sides)
         return self.per_token * rows + self.per_text * heads + 4 * self.width * seen
 
 
