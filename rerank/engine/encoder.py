@@ -7,9 +7,9 @@ Three ways of running a model, the best of which is chosen when it is loaded:
 - `single` (CPU, any other family) and `stock` (CUDA, any other family): the model's own forward, one text at a time or
   padded.
 
-In float32 on the CPU the bits of a score do not depend on its batch: matrix products are computed over at least
-`FLOOR` rows (below it the BLAS chooses its blocking by the number of rows), attention sees one text at a time, the head
-always sees `HEAD_ROWS` rows, and filler rows make every thread's share of an activation end with a whole vector
+In float32 on the CPU the bits of a score do not depend on its batch: every pass has at least `fewest_rows` rows (below
+that the blocking of matrix products depends on their number; see `linear.py`), attention sees one text at a time, the
+head always sees `HEAD_ROWS` rows, and filler rows make every thread's share of an activation end with a whole vector
 (`settled_rows`).
 """
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from rerank.engine import linear
 from rerank.engine.families import FAMILIES, check_encoder
 from rerank.engine.flops import ForwardCost
 from rerank.engine.packing import settled_rows
@@ -33,9 +34,8 @@ from rerank.errors import CheckpointError
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["FLOOR", "HEAD_ROWS", "Encoder"]
+__all__ = ["HEAD_ROWS", "Encoder"]
 
-FLOOR = 512
 HEAD_ROWS = 32
 ATTENTION = "rerank_packed"
 
@@ -68,11 +68,22 @@ class Encoder:
         self.mode = mode or self._choose()
         self._typed = getattr(model.config, "type_vocab_size", 0) > 1 and model.config.model_type != "modernbert"
         self._widths = _widths(model)
+        self._cost = ForwardCost.of(model, self.family)
+        self.fused = False
         if self.mode == "packed":
             self._attend_by_text()
         elif self.mode == "padded":
             self._keep_head_in_float32()
-        self._cost = ForwardCost.of(model, self.family)
+
+    @property
+    def fewest_rows(self) -> int:
+        """Token rows of a packed pass, filler included, from which bits do not depend on their number."""
+        return linear.FEWEST_ROWS if self.fused else linear.SAFE_ROWS
+
+    @property
+    def execution(self) -> str:
+        """How it runs, for the ledger."""
+        return f"{self.mode}, fused linear layers" if self.fused else self.mode
 
     @property
     def packs(self) -> bool:
@@ -96,11 +107,11 @@ class Encoder:
 
     # -- packed --------------------------------------------------------------------------------------------------
 
-    def _packed(self, pairs: Sequence[Pair], floor: int = FLOOR) -> tuple[Tensor, int]:
+    def _packed(self, pairs: Sequence[Pair]) -> tuple[Tensor, int]:
         assert self.family is not None
         lengths = [len(pair.ids) for pair in pairs]
         real = sum(lengths)
-        filler = settled_rows(max(real, floor), self._widths, torch.get_num_threads()) - real
+        filler = settled_rows(max(real, self.fewest_rows), self._widths, torch.get_num_threads()) - real
         first = self.family.first_position(self.model.config)
         inputs = {
             "input_ids": self._row([token for pair in pairs for token in pair.ids], filler),
@@ -158,14 +169,24 @@ class Encoder:
             expected = torch.cat([self._single([probe])[0] for probe in probes]).float()
             self._keep_head_in_float32()
             self._cut_last_layer()
+            self._cost = ForwardCost.of(self.model, self.family)
+            self._fuse()
             AttentionInterface.register(ATTENTION, _attend)
             self.model.set_attn_implementation(ATTENTION)
-            got, _ = self._packed(probes, floor=0)
+            got, _ = self._packed(probes)
         if not torch.allclose(got, expected, rtol=1e-2, atol=1e-2 if got.dtype == torch.float32 else 1e-1):
             raise CheckpointError(
                 f"packed attention changes the scores of this {type(self.model).__name__} "
                 f"({got.tolist()} for {expected.tolist()}); please report it with the version of transformers"
             )
+
+    def _fuse(self) -> None:
+        assert self.family is not None
+        if linear.available(self.model):
+            linear.fuse(getattr(self.model, self.family.backbone))
+            if (last := getattr(self.model, "last_layer", None)) is not None:
+                linear.fuse(last)
+            self.fused = True
 
     def _cut_last_layer(self) -> None:
         """Take the last layer out of the backbone: only first tokens are read of what it gives."""

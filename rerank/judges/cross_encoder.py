@@ -90,7 +90,7 @@ class CrossEncoder:
             "weights": checkpoints.origin(self.folder),
             "device": str(self.encoder.device),
             "dtype": self.dtype,
-            "execution": self.encoder.mode,
+            "execution": self.encoder.execution,
             "max tokens": str(self.max_tokens),
             "token budget": str(self.token_budget),
             "tokens": "query and document once each" if self.tokens.segments else "whole pairs",
@@ -130,7 +130,7 @@ class CrossEncoder:
             f"max_tokens={self.max_tokens}",
             f"dtype={self.dtype}",
             f"device={self.encoder.device.type}",
-            f"mode={self.encoder.mode}",
+            f"execution={self.encoder.execution}",
         ]
         return f"cross-encoder-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}"
 

@@ -10,7 +10,8 @@ import torch
 import transformers
 from torch import nn
 
-from rerank.engine.encoder import FLOOR, HEAD_ROWS, Encoder
+from rerank.engine import linear
+from rerank.engine.encoder import HEAD_ROWS, Encoder
 from rerank.engine.families import FAMILIES
 from rerank.engine.tokens import Pair
 from rerank.errors import CheckpointError
@@ -164,12 +165,13 @@ def test_what_was_computed_is_counted():
 
     scored = encoder.score(pairs)
 
+    rows = 160 + scored.padded
     layer = 4 * 32 * 32 + 2 * 32 * 48  # query, key, value, output; up and down
     attention = 4 * 32 * (100**2 + 60**2)  # scores and values: two multiply-adds for each pair of tokens and channel
-    last = 2 * (2 * 32 * 32) * FLOOR + 4 * 32 * (100 + 60) + 2 * (layer - 2 * 32 * 32) * HEAD_ROWS  # for first tokens
+    last = 2 * (2 * 32 * 32) * rows + 4 * 32 * (100 + 60) + 2 * (layer - 2 * 32 * 32) * HEAD_ROWS  # for first tokens
     head = 32 * 32 + 32
-    assert scored.padded == FLOOR - 160
-    assert scored.flops == 2 * (2 * layer * FLOOR + attention) + last + 2 * head * HEAD_ROWS
+    assert scored.padded == rows - 160 < 32
+    assert scored.flops == 2 * (2 * layer * rows + attention) + last + 2 * head * HEAD_ROWS
 
 
 def test_padded_passes_count_their_rectangle():
@@ -192,10 +194,44 @@ def test_local_attention_counts_what_it_sees():
     seen = sum(abs(one - two) <= window for one in range(length) for two in range(length))
 
     scored = encoder.score([pair_of(length, random.Random(1))])
-    linear = sum(module.weight.numel() for module in model.model.modules() if isinstance(module, nn.Linear))
+    layer = 4 * 32 * 32 + 3 * 32 * 48  # query, key, value, output; up twice for the gate, and down
     head = 32 * 32 + 32
 
-    assert scored.flops == 2 * linear * FLOOR + 4 * 32 * (2 * length**2 + seen) + 2 * head * HEAD_ROWS
+    assert (
+        scored.flops
+        == 2 * 3 * layer * (length + scored.padded) + 4 * 32 * (2 * length**2 + seen) + 2 * head * HEAD_ROWS
+    )
+
+
+def test_a_pass_without_fused_layers_keeps_to_the_rows_that_the_blas_needs(monkeypatch):
+    monkeypatch.setattr(linear, "available", lambda model: False)
+    model = classifier("bert")
+    pairs = random_pairs(20, seed=5, longest=100)
+    expected = plain(model, pairs)
+    encoder = Encoder(model)
+
+    whole = encoder.score(pairs).logits
+    alone = [encoder.score([pair]) for pair in pairs]
+
+    agree(whole, expected)
+    assert encoder.execution == "packed"
+    assert torch.equal(whole, torch.cat([scored.logits for scored in alone]))
+    assert alone[0].padded >= linear.SAFE_ROWS - 1
+
+
+@pytest.mark.skipif(not linear.available(classifier("bert")), reason="needs oneDNN on an x86 CPU")
+@pytest.mark.parametrize(("wide", "out"), [(384, 384), (384, 1536), (1536, 384), (48, 32), (100, 60)])
+def test_a_fused_layer_gives_a_row_the_same_bits_among_any_number_of_rows(wide, out):
+    torch.manual_seed(wide)
+    layer = nn.Linear(wide, out)
+    fused = linear.FusedLinear(layer, "gelu")
+    rows = torch.randn(700, wide)
+
+    with torch.inference_mode():
+        whole = fused(rows)
+        torch.testing.assert_close(whole, nn.functional.gelu(layer(rows)), rtol=0, atol=1e-5)
+        for count in (linear.FEWEST_ROWS, 65, 100, 127, 256, 513, 699):
+            assert torch.equal(fused(rows[:count].clone()), whole[:count])
 
 
 def test_half_precision_keeps_its_head_in_float32():
