@@ -18,7 +18,14 @@ __all__ = ["TABLES", "clash", "did_you_mean", "extra_for", "load", "names", "unk
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "algorithm": {
+        "all-pairs": "rerank.algorithms.sorting:all_pairs",
+        "full-list": "rerank.algorithms.windows:full_list",
+        "heapsort": "rerank.algorithms.sorting:heapsort",
         "pointwise": "rerank.algorithms.pointwise:pointwise",
+        "setwise-heapsort": "rerank.algorithms.setwise:setwise_heapsort",
+        "setwise-sliding": "rerank.algorithms.setwise:setwise_sliding",
+        "sliding-k": "rerank.algorithms.sorting:sliding_k",
+        "sliding-windows": "rerank.algorithms.windows:sliding_windows",
     },
     "judge": {
         "cross-encoder": "rerank.judges.cross_encoder:CrossEncoder",

@@ -1,0 +1,62 @@
+"""Answers, read and checked: what is wrong with one is told as the judge's mistake, with the query and the values."""
+
+from __future__ import annotations
+
+from rerank.errors import JudgeError
+from rerank.questions import Answer, Compare, Compared, Permute, Permuted, Pick, Picked, Question
+from rerank.types import Document, Query
+
+__all__ = ["beats", "best", "both_orders", "order"]
+
+
+def both_orders(query: Query, one: Document, other: Document) -> list[Question]:
+    """The two questions about a pair: models prefer a place in the prompt, so each document is shown first once."""
+    return [Compare(query, one, other), Compare(query, other, one)]
+
+
+def beats(there: Answer, back: Answer) -> bool | None:
+    """Whether the first of a pair wins, by the answers to `both_orders`; None when the two orders do not agree.
+
+    An answer of 0.5, and one that could not be read, agrees with nothing.
+    """
+    first, second = _probability(there), _probability(back)
+    if first is None or second is None:
+        return None
+    if first > 0.5 > second:
+        return True
+    return False if first < 0.5 < second else None
+
+
+def best(question: Pick, answer: Answer) -> int:
+    """The index of the one document picked.
+
+    Raises:
+        JudgeError: when the judge picked none, several, or one that was not shown.
+    """
+    picked = answer.indices if isinstance(answer, Picked) else None
+    if picked is None or len(picked) != 1 or picked[0] not in range(len(question.documents)):
+        raise _mistake(question, answer, f"one index below {len(question.documents)}")
+    return picked[0]
+
+
+def order(question: Permute, answer: Answer) -> tuple[int, ...]:
+    """The indices of all documents, best first.
+
+    Raises:
+        JudgeError: when the answer leaves a document out, or names one twice or from elsewhere.
+    """
+    given = answer.order if isinstance(answer, Permuted) else ()
+    if not isinstance(answer, Permuted) or sorted(given) != list(range(len(question.documents))):
+        raise _mistake(question, answer, f"each index below {len(question.documents)} once")
+    return given
+
+
+def _probability(answer: Answer) -> float | None:
+    if not isinstance(answer, Compared):
+        raise JudgeError(f"a judge answered a Compare with {answer!r}; it answers with Compared")
+    return answer.probability
+
+
+def _mistake(question: Question, answer: Answer, expected: str) -> JudgeError:
+    what = f"a {type(question).__name__} of query {question.query.query_id!r}"
+    return JudgeError(f"{what} was answered with {answer!r}; it must be {expected}")

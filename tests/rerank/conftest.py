@@ -1,0 +1,44 @@
+"""How the tests of algorithms play a plan by hand: without a scheduler, so that every question is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from rerank.cost import Ledger
+from rerank.questions import Judge, Plan, Question
+from rerank.types import Document, Query, Ranking
+
+Played = tuple[Ranking, list[list[Question]]]
+
+
+@pytest.fixture(scope="session")
+def play() -> Callable[[Plan, Judge], Played]:
+    """(plan, judge) -> the ranking, and the questions of every round."""
+
+    def played(plan: Plan, judge: Judge) -> Played:
+        rounds: list[list[Question]] = []
+        answers = None
+        while True:
+            try:
+                questions = next(plan) if answers is None else plan.send(answers)
+            except StopIteration as end:
+                return end.value, rounds
+            given = dict(judge.answer(questions, Ledger()))
+            answers = [given[index] for index in range(len(questions))]
+            if questions:
+                rounds.append(questions)
+
+    return played
+
+
+@pytest.fixture(scope="session")
+def listed() -> Callable[..., Ranking]:
+    """(number of documents, query_id) -> documents "0", "1", … in this order, none of them scored."""
+
+    def ranking(count: int, query_id: str = "query") -> Ranking:
+        documents = [Document(str(index), f"text {index} for {query_id}") for index in range(count)]
+        return Ranking.unscored(Query(query_id, f"words of {query_id}"), documents)
+
+    return ranking
