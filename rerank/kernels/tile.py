@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["INTERPRET", "LN_2", "LOG2_E", "absorb", "attention_tiles", "dot", "runs_here", "settled", "soft_cap"]
+__all__ = [
+    "INTERPRET",
+    "LN_2",
+    "LOG2_E",
+    "absorb",
+    "attention_runs_here",
+    "attention_tiles",
+    "dot",
+    "runs_here",
+    "settled",
+    "soft_cap",
+    "wants_gradients",
+]
 
 INTERPRET = tl.constexpr(triton.knobs.runtime.interpret)
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -16,6 +29,18 @@ LN_2 = tl.constexpr(0.6931471805599453)
 def runs_here(*tensors: Tensor | None) -> bool:
     """Whether kernels can take these: they are on a GPU, or kernels are interpreted (TRITON_INTERPRET=1)."""
     return INTERPRET.value or all(tensor is None or tensor.is_cuda for tensor in tensors)
+
+
+def attention_runs_here(*tensors: Tensor) -> bool:
+    """Whether attention kernels can take these queries, keys, values: heads of a known size, each in one piece."""
+    return runs_here(*tensors) and all(
+        tensor.shape[-1] in (32, 64, 128, 256) and tensor.stride(-1) == 1 for tensor in tensors
+    )
+
+
+def wants_gradients(*tensors: Tensor | None) -> bool:
+    """Whether autograd will ask for the gradient of any of these."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def attention_tiles(dim: int, element_size: int) -> dict[str, int]:

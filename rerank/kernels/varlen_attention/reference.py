@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -44,10 +45,9 @@ def varlen_attention(
         [tokens, heads, dim] in q's dtype, computed in float32; and float32 [tokens, heads] when asked for.
     """
     del longest  # a provider's concern
-    ends = cu_seqlens.tolist()
     group = q.shape[1] // k.shape[1]
     outputs, logs = [], []
-    for start, end in zip(ends[:-1], ends[1:], strict=True):
+    for start, end in pairwise(cu_seqlens.tolist()):
         queries, keys, values = (part[start:end].float() for part in (q, k, v))
         keys, values = (part.repeat_interleave(group, 1) for part in (keys, values))
         scores = torch.einsum("qhd,khd->hqk", queries, keys) * (q.shape[-1] ** -0.5 if scale is None else scale)

@@ -9,7 +9,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rerank.kernels.tile import LOG2_E, absorb, attention_tiles, dot, runs_here, settled, soft_cap
+from rerank.kernels.tile import (
+    LOG2_E,
+    absorb,
+    attention_runs_here,
+    attention_tiles,
+    dot,
+    runs_here,
+    settled,
+    soft_cap,
+    wants_gradients,
+)
 from rerank.kernels.varlen_attention.reference import relative_buckets
 
 __all__ = ["supports", "varlen_attention"]
@@ -111,6 +121,4 @@ def _by_distance(bias: Tensor, longest: int, max_distance: int, *, bidirectional
 def supports(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, *others: Any, **options: Any) -> bool:
     """Heads of 32, 64, 128 or 256, each in one piece, where no gradient is wanted."""
     bias = options.get("bias")
-    wanted = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (q, k, v, bias))
-    whole = all(part.stride(-1) == 1 for part in (q, k, v))
-    return runs_here(q, k, v, cu_seqlens, bias) and q.shape[-1] in (32, 64, 128, 256) and whole and not wanted
+    return attention_runs_here(q, k, v) and runs_here(cu_seqlens, bias) and not wants_gradients(q, k, v, bias)
