@@ -1,14 +1,18 @@
-"""How the tests of algorithms play a plan by hand: without a scheduler, so that every question is seen."""
+"""Plans played by hand, without a scheduler, so that every question is seen; and no deadline for a busy machine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 
 from rerank.cost import Ledger
 from rerank.questions import Judge, Plan, Question
 from rerank.types import Document, Query, Ranking
+
+settings.register_profile("no deadline", deadline=None)  # an example may wait for a core; pytest has a timeout
+settings.load_profile("no deadline")
 
 Played = tuple[Ranking, list[list[Question]]]
 

@@ -1,0 +1,254 @@
+"""What every registered algorithm promises, whatever it asks and whoever answers.
+
+A new algorithm is tested by its line in `registry.TABLES`; it adds what its questions and rounds are to `DOCUMENTED` or
+`AT_MOST`, and the options it has to `OPTIONS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from math import ceil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rerank import registry
+from rerank.engine.scheduler import Scheduler
+from rerank.errors import InputError
+from rerank.judges.fake import Oracle
+from rerank.questions import (
+    Announce,
+    Compare,
+    Compared,
+    Grade,
+    Graded,
+    GradedSet,
+    GradeSet,
+    Permute,
+    Permuted,
+    Pick,
+    Picked,
+)
+from rerank.rerankers.reranker import Reranker
+from rerank.types import Ranking
+
+NAMES = registry.names("algorithm")
+SIZES = [0, 1, 2, 19, 20, 21, 25, 30]
+TRUE_RANK = {
+    "in order": lambda index, count: index,
+    "reversed": lambda index, count: count - 1 - index,
+    "mixed": lambda index, count: 37 * index % count,
+}
+
+
+@st.composite
+def windows(draw):
+    window = draw(st.integers(2, 24))
+    return {"window": window, "step": draw(st.integers(1, window)), "passes": draw(st.integers(1, 4))}
+
+
+HEADS = st.fixed_dictionaries({"head": st.integers(1, 50)})
+SETS = st.fixed_dictionaries({"head": st.integers(1, 50), "children": st.integers(1, 25)})
+OPTIONS = {
+    "heapsort": HEADS,
+    "setwise-heapsort": SETS,
+    "setwise-sliding": SETS,
+    "sliding-k": HEADS,
+    "sliding-windows": windows(),
+}
+
+DOCUMENTED = {
+    "all-pairs": lambda n: (n * (n - 1), 1),
+    "full-list": lambda n: (1, 1),
+    "pointwise": lambda n: (n, 1),
+    "setwise-sliding": lambda n: (sum(ceil((n - p - 1) / 2) for p in range(10)), ceil((n - 10) / 2) + 18),
+    "sliding-k": lambda n: (2 * (10 * (n - 1) - 45), n + 8),
+    "sliding-windows": lambda n: (1 + ceil((n - 20) / 10), 1 + ceil((n - 20) / 10)),
+}
+"""For more than 20 documents and default options: (questions, rounds), whatever the answers."""
+
+AT_MOST = {
+    "heapsort": lambda n: (4 * (n - 1) + 9 * 4 * depth(n), depth(n) * (depth(n) + 1) + 9 * 2 * depth(n)),
+    "setwise-heapsort": lambda n: (n - 1 + 9 * depth(n), depth(n) * (depth(n) + 1) // 2 + 9 * depth(n)),
+}
+"""The same where they depend on the answers; a heap of n nodes has ⌊log₂ n⌋ levels below the root."""
+
+
+def depth(count: int) -> int:
+    return count.bit_length() - 1
+
+
+class Strange:
+    """A judge of one of the bad sorts; it says the same again when it is asked the same."""
+
+    answers = frozenset({Grade, GradeSet, Compare, Pick, Permute, Announce})
+    reads_ids = True
+
+    def __init__(self, sort: str):
+        self.sort = self.key = sort
+
+    def answer(self, questions, bill):
+        for index, question in enumerate(questions):
+            yield index, self._answer(question, len(question.documents))
+
+    def _answer(self, question, count: int):
+        order = sorted(range(count), key=lambda index: self._whim(question, index))
+        match question:
+            case Grade():
+                return Graded(float(order[0]))
+            case GradeSet():
+                return GradedSet(tuple(map(float, order)))
+            case Compare():
+                return Compared({"always A": 1.0, "always B": 0.0, "unreadable": None}.get(self.sort, float(order[0])))
+            case Pick():
+                return Picked(tuple(order[: question.count]))
+            case Permute():
+                return Permuted(tuple((index,) for index in order))
+        raise AssertionError(question)
+
+    def _whim(self, question, index: int) -> object:
+        if self.sort == "whims":
+            shown = " ".join(document.doc_id for document in question.documents)
+            return hashlib.sha256(f"{shown} {index}".encode()).digest()
+        return -index if self.sort == "always B" else index
+
+
+STRANGE = ["always A", "always B", "unreadable", "whims"]
+
+
+@pytest.fixture(params=NAMES)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def algorithm(name):
+    return registry.load("algorithm", name)
+
+
+def run(algorithm, rankings, judge, **options):
+    with Scheduler(judge) as scheduler:
+        return scheduler.run([algorithm(ranking, **options) for ranking in rankings]), scheduler.ledger
+
+
+def relevance_of(ranking: Ranking, qrels) -> list[int]:
+    return [qrels[ranking.query.query_id].get(document.doc_id, 0) for document in ranking.documents]
+
+
+def by_id(ranking: Ranking) -> list:
+    return sorted(ranking.documents, key=lambda document: document.doc_id)
+
+
+def test_an_algorithm_is_called_as_it_is_registered(name, algorithm):
+    assert algorithm.name == name
+    assert algorithm.asks
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_perfect_judge_gets_what_is_promised_whatever_the_options(listed, name, data):
+    algorithm = registry.load("algorithm", name)
+    options = data.draw(OPTIONS.get(name, st.just({})))
+    relevances = data.draw(st.lists(st.integers(0, data.draw(st.sampled_from([1, 3, 1000]))), max_size=45))
+    qrels = {"query": {str(index): relevance for index, relevance in enumerate(relevances)}}
+
+    [ranking], _ = run(algorithm, [listed(len(relevances))], Oracle(qrels), **options)
+
+    exact = algorithm.exact(len(relevances), **options)
+    assert 0 <= exact <= len(relevances)
+    assert relevance_of(ranking, qrels)[:exact] == sorted(relevances, reverse=True)[:exact]
+
+
+@pytest.mark.parametrize("order", list(TRUE_RANK))
+def test_a_perfect_judge_gets_what_is_promised_at_every_size(listed, name, algorithm, order):
+    sizes = [*SIZES, 95, 100, *([1000] if name != "all-pairs" else [])] if order == "mixed" else SIZES
+    qrels = {f"q{n}": {str(index): n - TRUE_RANK[order](index, n) for index in range(n)} for n in sizes}
+
+    rankings, _ = run(algorithm, [listed(n, f"q{n}") for n in sizes], Oracle(qrels))
+
+    for n, ranking in zip(sizes, rankings, strict=True):
+        exact = algorithm.exact(n)
+        assert relevance_of(ranking, qrels)[:exact] == list(range(n, n - exact, -1))
+        assert by_id(ranking) == by_id(listed(n, f"q{n}"))
+
+
+@pytest.mark.parametrize("sort", STRANGE)
+def test_no_document_is_lost_or_doubled_whatever_a_judge_says(listed, algorithm, sort):
+    given = [listed(n, f"q{n}") for n in SIZES]
+
+    rankings, _ = run(algorithm, given, Strange(sort))
+
+    assert [ranking.query for ranking in rankings] == [ranking.query for ranking in given]
+    assert [by_id(ranking) for ranking in rankings] == [by_id(ranking) for ranking in given]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=15)
+@given(data=st.data(), count=st.integers(0, 30), seed=st.integers(0, 1000))
+def test_no_document_is_lost_or_doubled_by_a_noisy_judge_whatever_the_options(listed, name, data, count, seed):
+    options = data.draw(OPTIONS.get(name, st.just({})))
+    judge = Oracle({"query": {str(index): index % 4 for index in range(count)}}, noise=1.0, seed=seed)
+
+    [ranking], _ = run(registry.load("algorithm", name), [listed(count)], judge, **options)
+
+    assert by_id(ranking) == by_id(listed(count))
+
+
+@pytest.mark.parametrize("count", [21, 25, 30, 95, 100])
+@pytest.mark.parametrize("sort", ["whims", "reversed"])
+def test_questions_and_rounds_are_as_documented(listed, play, name, algorithm, sort, count):
+    oracle = Oracle({"query": {str(index): index for index in range(count)}})
+
+    _, rounds = play(algorithm(listed(count)), oracle if sort == "reversed" else Strange(sort))
+
+    asked = (sum(map(len, rounds)), len(rounds))
+    if name in DOCUMENTED:
+        assert asked == DOCUMENTED[name](count)
+    else:
+        assert all(had <= most for had, most in zip(asked, AT_MOST[name](count), strict=True))
+    assert {type(question) for questions in rounds for question in questions} == algorithm.asks
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_there_is_nothing_to_ask_about_one_document_but_its_grade(listed, play, name, algorithm, count):
+    _, rounds = play(algorithm(listed(count)), Strange("whims"))
+
+    assert sum(map(len, rounds)) == (count if name == "pointwise" else 0)
+
+
+def test_the_ledger_has_the_questions_and_rounds_of_every_query(listed, play, algorithm):
+    judge = Strange("whims")
+
+    _, ledger = run(algorithm, [listed(count, f"q{count}") for count in (5, 21, 40)], judge)
+
+    for count in (5, 21, 40):
+        _, rounds = play(algorithm(listed(count, f"q{count}")), judge)
+        account = ledger.queries[f"q{count}"]
+        assert (account["questions"], account["rounds"]) == (sum(map(len, rounds)), len(rounds))
+
+
+def test_a_query_among_fifty_is_ranked_as_it_is_alone(listed, algorithm):
+    rankings = [listed(12, f"q{number}") for number in range(50)]
+    qrels = {f"q{number}": {str(index): (index * number) % 5 for index in range(12)} for number in range(50)}
+    judge = Oracle(qrels, noise=1.0)
+
+    together, ledger = run(algorithm, rankings, judge)
+
+    for number in (0, 7, 49):
+        [alone], own = run(algorithm, [rankings[number]], judge)
+        assert together[number] == alone
+        assert ledger.queries[f"q{number}"] == own.queries[f"q{number}"]
+
+
+def test_a_judge_that_only_grades_is_refused_in_one_line(name, algorithm):
+    judge = Oracle({})
+    judge.answers = frozenset({Grade})
+
+    if name == "pointwise":
+        assert Reranker(judge=judge, algorithm=name).algorithm is algorithm
+    else:
+        asks = ", ".join(kind.__name__ for kind in algorithm.asks)
+        with pytest.raises(InputError, match=f"^{name} asks {asks}, and Oracle answers only Grade; choose another"):
+            Reranker(judge=judge, algorithm=name)
