@@ -13,7 +13,7 @@ __all__ = ["are_floats", "in_float32", "inner_products", "size"]
 
 
 def size(real: int) -> int:
-    """The side of a tile: `real` on a GPU; the smallest there is in the interpreter, so that tiny inputs have several."""
+    """The side of a tile: `real` on a GPU; in the interpreter the smallest there is, so that tiny inputs have many."""
     return 16 if INTERPRET.value else real
 
 

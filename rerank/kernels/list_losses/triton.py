@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rerank.errors import InputError
 from rerank.kernels.tile import runs_here
@@ -31,11 +32,16 @@ def supports(scores: Tensor, relevance: Tensor, mask: Tensor, **options: Any) ->
 
 
 @triton.jit
-def _load(values, mask, base, index, docs):
-    """Some documents of a list: their values in float32, 0 where there is none, and whether there is one."""
+def _present(mask, base, index, docs):
+    """Whether there is a document at these places of a list."""
     inside = index < docs
-    present = (tl.load(mask + base + index, mask=inside, other=0) != 0) & inside
-    return tl.load(values + base + index, mask=present, other=0.0).to(tl.float32), present
+    return (tl.load(mask + base + index, mask=inside, other=0) != 0) & inside
+
+
+@triton.jit
+def _values(values, base, index, present):
+    """Some documents' values in float32; 0 where there is none."""
+    return tl.load(values + base + index, mask=present, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -51,11 +57,13 @@ def _before(row_value, row, row_present, value, column, present, TIES_IN_ORDER: 
 def _column_ranks(values, mask, base, docs, TIES_IN_ORDER: tl.constexpr, ROWS: tl.constexpr, DOCS: tl.constexpr):
     """The rank of every document, from 1: [DOCS]."""
     column = tl.arange(0, DOCS)
-    value, present = _load(values, mask, base, column, docs)
+    present = _present(mask, base, column, docs)
+    value = _values(values, base, column, present)
     rank = tl.full([DOCS], 1.0, tl.float32)
     for start in range(0, docs, ROWS):
         row = start + tl.arange(0, ROWS)
-        row_value, row_present = _load(values, mask, base, row, docs)
+        row_present = _present(mask, base, row, docs)
+        row_value = _values(values, base, row, row_present)
         ahead = _before(row_value, row, row_present, value, column, present, TIES_IN_ORDER)
         rank += tl.sum(ahead.to(tl.float32), 0)
     return rank
@@ -82,8 +90,9 @@ def _pairs(
     query = tl.program_id(0).to(tl.int64)  # one program a list
     base = query * docs
     column = tl.arange(0, DOCS)
-    score, present = _load(scores, mask, base, column, docs)
-    gain, _ = _load(relevance, mask, base, column, docs)
+    present = _present(mask, base, column, docs)
+    score = _values(scores, base, column, present)
+    gain = _values(relevance, base, column, present)
 
     # where documents stand: for LambdaRank (3) by score, each its own place; otherwise by relevance, ties together
     placed = scores if WEIGHTING == 3 else relevance
@@ -97,15 +106,16 @@ def _pairs(
     count = tl.zeros([DOCS], tl.float32)
     for start in range(0, docs, ROWS):
         row = start + tl.arange(0, ROWS)
-        row_score, row_present = _load(scores, mask, base, row, docs)
-        row_gain, _ = _load(relevance, mask, base, row, docs)
+        row_present = _present(mask, base, row, docs)
+        row_score = _values(scores, base, row, row_present)
+        row_gain = _values(relevance, base, row, row_present)
         wins = _before(row_gain, row, row_present, gain, column, present, False)  # the row's document is the better
         gap = row_gain[:, None] - gain[None, :]
         loses = (gap < 0) & row_present[:, None] & present[None, :]
 
         weight = tl.full([ROWS, DOCS], 1.0, tl.float32)
         if WEIGHTING != 0:
-            row_standing, _ = _load(placed, mask, base, row, docs)
+            row_standing = _values(placed, base, row, row_present)
             row_rank = _row_ranks(standing, column, present, row_standing, row, row_present, WEIGHTING == 3)
             if WEIGHTING == 1:
                 weight = 1.0 / (row_rank[:, None] + rank[None, :])
@@ -135,15 +145,17 @@ def _listmle(
     query = tl.program_id(0).to(tl.int64)  # one program a list
     base = query * docs
     column = tl.arange(0, DOCS)
-    score, present = _load(scores, mask, base, column, docs)
+    present = _present(mask, base, column, docs)
+    score = _values(scores, base, column, present)
+    gain = _values(relevance, base, column, present)
     rank = _column_ranks(relevance, mask, base, docs, True, ROWS, DOCS)
-    gain, _ = _load(relevance, mask, base, column, docs)
 
     loss = -tl.sum(score, 0)
     gradient = tl.where(present, -1.0, 0.0)
     for start in range(0, docs, ROWS):
         row = start + tl.arange(0, ROWS)
-        row_gain, row_present = _load(relevance, mask, base, row, docs)
+        row_present = _present(mask, base, row, docs)
+        row_gain = _values(relevance, base, row, row_present)
         row_rank = _row_ranks(gain, column, present, row_gain, row, row_present, True)
         tail = (rank[None, :] >= row_rank[:, None]) & present[None, :] & row_present[:, None]
         # each tail has its own maximum: under a shared one a tail far below it would vanish
@@ -173,6 +185,7 @@ class _ListLoss(torch.autograd.Function):
         return losses
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         [gradients] = ctx.saved_tensors
         return None, None, (gradient[:, None] * gradients).to(ctx.dtype), None, None

@@ -8,6 +8,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rerank.kernels.maxsim.reference import best
 from rerank.kernels.products import in_float32, inner_products, size
@@ -100,6 +101,7 @@ class _MaxSim(torch.autograd.Function):
         return scores if owners is not None else scores.view(query_count, docs)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Both gradients are products with one sparse matrix, which has an entry a pair and query token: its match."""
         queries, documents, mask, owners, matches = ctx.saved_tensors

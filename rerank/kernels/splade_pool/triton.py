@@ -8,6 +8,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rerank.errors import InputError
 from rerank.kernels.products import are_floats, in_float32, inner_products, size
@@ -80,6 +81,7 @@ class _SpladePool(torch.autograd.Function):
         return pooled
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Both large gradients are products with one sparse matrix, which has an entry an active term: its token."""
         hidden, weight, bias, pooled, winners = ctx.saved_tensors

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rerank.kernels.target_logits.reference import head_logits
 
@@ -74,6 +75,7 @@ class _TokenLogProbs(torch.autograd.Function):
         return chosen - total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of a logit is (chosen - probability); the probabilities are computed again, chunk by chunk."""
         hidden, weight, targets, bias, total = ctx.saved_tensors

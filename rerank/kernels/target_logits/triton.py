@@ -8,6 +8,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rerank.kernels.products import are_floats, in_float32, inner_products, size
 from rerank.kernels.target_logits.chunked import differentiable
@@ -99,6 +100,7 @@ class _TargetLogits(torch.autograd.Function):
         return logits, log_probs
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, to_logits: Tensor, to_log_probs: Tensor) -> tuple[Tensor | None, ...]:
         """Products of [rows, targets] with [targets, dim]: too small for a kernel of their own."""
         hidden, weight, targets, bias, logits, log_probs = ctx.saved_tensors
@@ -154,7 +156,8 @@ def _normalise(
 
         # the sum so far was scaled by the largest logit so far; bring it to the new one
         now = tl.maximum(largest, tl.max(found, 1))
-        total = total * tl.exp(largest - now) + tl.sum(tl.exp(found - now[:, None]), 1)
+        shift = tl.where(now == float("-inf"), 0.0, now)  # a bias may bar tokens with -inf, even all so far
+        total = total * tl.exp(largest - shift) + tl.sum(tl.exp(found - shift[:, None]), 1)
         largest = now
 
         # each target is in one block of one slice, so it is written once
