@@ -190,3 +190,14 @@ LAMBDARANK = list_case("lambdarank", {"grades": ([18, 7], 4, {}), "no gains": ([
 LISTMLE = list_case("listmle", {"grades": ([18, 7], 4, {}), "a ranking": ([5, 3], 0, {})})
 
 CASES = [TARGET_LOGITS, TOKEN_LOG_PROBS, MAXSIM, MAXSIM_TOP, SPLADE_POOL, RANKNET, LAMBDARANK, LISTMLE]
+
+
+def run(folder: str, op: str, provider: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """What one provider gives; to be called where kernels run."""
+    return Case(op, run, {}, folder=folder).load().providers[provider].run(*args, **options)
+
+
+def gradients(folder: str, op: str, provider: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """The gradients of the sum of what one provider gives, for those arguments that are floats."""
+    wanted = [arg.requires_grad_() for arg in args if arg.is_floating_point()]
+    return torch.autograd.grad(run(folder, op, provider, args, {}).sum(), wanted)

@@ -150,7 +150,7 @@ def _listmle(
     gain = _values(relevance, base, column, present)
     rank = _column_ranks(relevance, mask, base, docs, True, ROWS, DOCS)
 
-    loss = -tl.sum(score, 0)
+    loss = 0.0
     gradient = tl.where(present, -1.0, 0.0)
     for start in range(0, docs, ROWS):
         row = start + tl.arange(0, ROWS)
@@ -162,7 +162,7 @@ def _listmle(
         inside = tl.where(tail, score[None, :], float("-inf"))
         largest = tl.where(row_present, tl.max(inside, 1), 0.0)
         normaliser = largest + tl.log(tl.where(row_present, tl.sum(tl.exp(inside - largest[:, None]), 1), 1.0))
-        loss += tl.sum(normaliser, 0)
+        loss += tl.sum(normaliser - _values(scores, base, row, row_present), 0)  # both are 0 where there is none
         gradient += tl.sum(tl.exp(inside - normaliser[:, None]), 0)
     tl.store(losses + query, loss)
     tl.store(gradients + base + column, gradient, mask=column < docs)
