@@ -91,14 +91,12 @@ def _sliding_windows(ranking: Ranking, *, window: int = 20, step: int = 10, pass
 
 
 def _windows_exact(count: int, *, window: int = 20, step: int = 10, passes: int = 1) -> int:
-    """A window hands its best `window − step` on to the next, so that many of the whole list reach the head.
+    """A window hands its best `window − step` on to the next, so that every pass puts as many more in order.
 
-    They make room for as many more at each further pass, until the last window is full.
+    What is in order stays so, and once a pass begins with a window that reaches it, all is in order.
     """
-    if count <= window:
-        return count
-    last = windows(count, window=window, step=step)[-1].stop
-    return min(passes * (window - step), last)
+    rising = window - step
+    return count if (passes - 1) * rising >= count - window else passes * rising
 
 
 def _check_windows(window: int, step: int, passes: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, permutations, product
 from math import ceil
 
 import pytest
@@ -118,8 +118,7 @@ def test_a_further_pass_follows_two_windows_behind(play, listed, passes, rounds)
 
     assert len(asked) == rounds
     assert sum(map(len, asked)) == 9 * passes
-    placed = min(10 * passes, 20)
-    assert ids(ranking)[:placed] == list(range(99, 99 - placed, -1))
+    assert ids(ranking)[: 10 * passes] == list(range(99, 99 - 10 * passes, -1))
 
 
 def test_no_more_positions_are_promised_than_can_be_kept(play, listed):
@@ -142,13 +141,34 @@ def test_no_more_positions_are_promised_than_can_be_kept(play, listed):
         (100, {"step": 20}, 0),
         (100, {"step": 5}, 15),
         (100, {"passes": 2}, 20),
-        (100, {"passes": 9}, 20),
-        (95, {"passes": 2}, 15),  # the last window holds fifteen documents
-        (21, {"passes": 3}, 11),
+        (100, {"passes": 8}, 80),
+        (100, {"passes": 9}, 100),
+        (95, {"passes": 2}, 20),
+        (21, {"passes": 2}, 21),
+        (100, {"step": 20, "passes": 9}, 0),
     ],
 )
 def test_how_many_positions_are_promised(count, options, exact):
     assert sliding_windows.exact(count, **options) == exact
+
+
+@pytest.mark.parametrize("count", [4, 5, 6])
+def test_what_is_promised_is_what_the_worst_order_leaves(count):
+    """For one pass and two; more passes may now and then leave a little more than is promised."""
+    for window, passes in product(range(2, count + 1), (1, 2)):
+        for step in range(1, window + 1):
+            parts = windows(count, window=window, step=step) * passes
+            worst = min(in_order(order, parts) for order in permutations(range(count)))
+
+            assert worst == sliding_windows.exact(count, window=window, step=step, passes=passes)
+
+
+def in_order(order: tuple[int, ...], parts) -> int:
+    """How many head positions are right after a perfect judge has seen these windows."""
+    ranked = list(order)
+    for part in parts:
+        ranked[part] = sorted(ranked[part])
+    return next((index for index, document in enumerate(ranked) if index != document), len(ranked))
 
 
 @pytest.mark.parametrize(
