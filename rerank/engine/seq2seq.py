@@ -24,12 +24,11 @@ from torch import Tensor, nn
 from rerank.engine.encoder import HEAD_ROWS
 from rerank.engine.t5_decoder import FoldedDecoder, PaddedMemory, Past, RaggedMemory
 from rerank.engine.t5_encoder import PackedEncoder, PaddedEncoder, Work, rectangle
+from rerank.engine.t5_model import check_t5, head_scale, quicken
 from rerank.errors import CheckpointError, InputError
 
 __all__ = ["EncoderDecoder", "Scored", "Written"]
 
-FAMILIES = ("t5", "mt5", "umt5")
-MATRICES = ("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo", "lm_head")
 Groups = Sequence[Sequence[Sequence[int]]]
 
 
@@ -83,16 +82,16 @@ class EncoderDecoder:
     """
 
     def __init__(self, model: Any, *, mode: str | None = None) -> None:
-        _check(model)
+        check_t5(model)
         self.model = model
         self.device: torch.device = model.device
         self.mode = mode or ("packed" if self.device.type == "cpu" else "padded")
         probes = [[5, 6, 7, 8, 9], [9, 8, 7]]
         expected = self._stock(probes)
-        _quicken(model)
+        quicken(model)
         self._encoder = PackedEncoder(model) if self.packs else PaddedEncoder(model)
         self._decoder = FoldedDecoder(model, fused=self._encoder.fused)
-        self._scale = _head_scale(model.config)
+        self._scale = head_scale(model.config)
         self._compare(self.score(probes, range(10)).logits, expected)
 
     @property
@@ -275,39 +274,3 @@ class EncoderDecoder:
 def _parts(states: list[Tensor]) -> Iterator[list[Tensor]]:
     for start in range(0, len(states), HEAD_ROWS):
         yield states[start : start + HEAD_ROWS]
-
-
-def _check(model: Any) -> None:
-    """Refuse what cannot be run here."""
-    name, kind = type(model).__name__, model.config.model_type
-    if kind not in FAMILIES or not hasattr(model, "lm_head") or not hasattr(model, "encoder"):
-        raise CheckpointError(
-            f"{name} (model type {kind!r}) is no encoder-decoder that is known here; "
-            f"use a …ForConditionalGeneration of {', '.join(FAMILIES)}"
-        )
-    if model.training:
-        raise CheckpointError(f"this {name} is in training mode, its dropout would change scores; call .eval()")
-    if model.dtype == torch.float16:
-        raise CheckpointError(f"this {name} is in float16, in which T5 overflows; use float32 or bfloat16")
-    for path, module in model.named_modules():
-        if path.rpartition(".")[2] in MATRICES and (type(module) is not nn.Linear or module.bias is not None):
-            raise CheckpointError(
-                f"{path} of this {name} is a {type(module).__name__}, not a plain matrix; "
-                "merge adapters, and load the model unquantised and afresh"
-            )
-
-
-def _quicken(model: Any) -> None:
-    """Give gated feed-forwards torch's own GELU: `gelu_new` written out takes three times as long (2e-7 apart)."""
-    from transformers.activations import NewGELUActivation
-
-    for module in model.modules():
-        if isinstance(getattr(module, "act", None), NewGELUActivation):
-            module.act = nn.GELU(approximate="tanh")
-
-
-def _head_scale(config: Any) -> float:
-    """What hidden states are multiplied by before the head, as transformers decides it for each family."""
-    flags = {"t5": "scale_decoder_outputs", "umt5": "tie_word_embeddings"}  # mT5 never scales
-    flag = flags.get(config.model_type)
-    return float(config.d_model**-0.5) if flag and getattr(config, flag) else 1.0

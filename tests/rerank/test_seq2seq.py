@@ -14,8 +14,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from rerank.engine import linear
 from rerank.engine.encoder import HEAD_ROWS
-from rerank.engine.seq2seq import FAMILIES, EncoderDecoder
+from rerank.engine.seq2seq import EncoderDecoder
 from rerank.engine.t5_encoder import PackedEncoder, Work
+from rerank.engine.t5_model import FAMILIES
 from rerank.errors import CheckpointError, InputError
 
 SMALL = {
@@ -184,7 +185,7 @@ def test_writing_equals_greedy_generate(name, mode):
 
 def test_writing_stops_at_an_end_token_and_keeps_to_what_is_allowed():
     model = t5("t5 v1.1")
-    texts = random_texts(40, seed=5, longest=60)
+    texts = random_texts(12, seed=5, longest=60)
     groups = [[text] for text in texts]
     allowed = [12, 3, 90, 41]
     model.config.eos_token_id = model.generation_config.eos_token_id = allowed[0]
@@ -335,7 +336,7 @@ def test_a_model_that_cannot_be_run_is_refused(how, complaint):
 def test_a_model_that_disagrees_with_its_own_forward_is_refused_at_load(monkeypatch):
     import rerank.engine.seq2seq as module
 
-    monkeypatch.setattr(module, "_head_scale", lambda config: 1.0)
+    monkeypatch.setattr(module, "head_scale", lambda config: 1.0)
     with pytest.raises(CheckpointError, match="changes the scores"):
         EncoderDecoder(t5("t5"))
 
