@@ -13,10 +13,16 @@ from rerank.significance import LEVEL, RESAMPLES, SEED
 
 __all__ = ["Cell", "Summary", "check", "summarise"]
 
+FEWEST = 2
+"""Queries that a paired test needs; with fewer the numbers stand without one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One system under one measure; the comparison, whose p-values are Holm-corrected, is None for the baseline."""
+    """One system under one measure.
+
+    The comparison, whose p-values are Holm-corrected, is None for the baseline, and for all where there is one query.
+    """
 
     mean: float
     interval: Interval
@@ -67,6 +73,8 @@ class Summary:
     def _how(self) -> list[str]:
         drawn = f"{self.resamples:,} resamples, seed {self.seed}"
         said = [f"{_count(self.queries, 'query', 'queries')}; intervals: percentile bootstrap over queries, {drawn}."]
+        if self.compared and self.queries < FEWEST:
+            return [*said, "One query: no test."]
         if self.compared:
             said.append(f"p: paired randomisation test against {self.baseline}, the paired t-test beside it.")
         if self.compared > 1:
@@ -90,7 +98,7 @@ def summarise(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Summary:
-    """Means, intervals and, where there is a baseline, paired comparisons of several systems.
+    """Means, intervals and, where there is a baseline and more than one query, paired comparisons of several systems.
 
     Args:
         evaluations: system -> its evaluation, by the same judgments and measures.
@@ -145,7 +153,8 @@ def check(evaluations: Mapping[str, Evaluation], baseline: str | None) -> None:
 def _column(
     evaluations: Mapping[str, Evaluation], measure: str, baseline: str | None, options: dict[str, Any]
 ) -> dict[str, Cell]:
-    others = [name for name in evaluations if baseline is not None and name != baseline]
+    tested = baseline is not None and len(evaluations[baseline].query_ids) >= FEWEST
+    others = [name for name in evaluations if tested and name != baseline]
     comparisons = {name: compare(evaluations[name], evaluations[baseline or ""], measure, **options) for name in others}
     corrected = _corrected(comparisons)
     return {

@@ -98,6 +98,41 @@ def test_evaluation_shows_intervals_and_tests_and_writes_them(command, collectio
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.fixture
+def quickstart(tmp_path):
+    """The collection that docs/quickstart.md shows: one document, one query, one judgment."""
+    folder = tmp_path / "mine"
+    (folder / "qrels").mkdir(parents=True)
+    document = {"_id": "d1", "title": "Cats", "text": "A cat sleeps for most of the day."}
+    (folder / "corpus.jsonl").write_text(json.dumps(document) + "\n")
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": "q1", "text": "how long do cats sleep?"}) + "\n")
+    (folder / "qrels" / "test.tsv").write_text("q1\td1\t1\n")
+    return folder
+
+
+def test_the_collection_of_the_quickstart_is_reranked_and_evaluated(command, quickstart, model, tmp_path):
+    result = command(
+        "run", "--dataset", quickstart, "--retriever", "bm25", "--retrieve-cutoff", 100, "--model", model,
+        "--output", tmp_path / "reranked.trec", "--evaluate",
+    )  # fmt: skip
+
+    assert result.exit_code == 0, result.output
+    assert "One query: no test." in result.stdout
+
+
+def test_two_runs_of_one_judged_query_are_shown_without_a_test(command, collection, two_runs, tmp_path):
+    (tmp_path / "one.tsv").write_text("q0\td1\t1\n")
+    base = ["evaluate", "--qrels", tmp_path / "one.tsv", *(part for run in two_runs for part in ("--run", run))]
+
+    shown = command(*base, "--output", tmp_path / "one.md", "--chart", tmp_path / "one.png")
+    cells = json.loads(command(*base, "--json").stdout)["cells"]
+
+    assert shown.exit_code == 0, shown.output
+    assert "1 query" in shown.stdout
+    assert "One query: no test." in (tmp_path / "one.md").read_text()
+    assert [cell["nDCG@10"]["comparison"] for cell in cells.values()] == [None, None]
+
+
 def test_evaluation_for_machines_is_one_object(command, collection, two_runs):
     first, second = two_runs
     base = ["evaluate", "--qrels", collection / "qrels" / "test.tsv", "--run", second, "--json", "--per-query"]

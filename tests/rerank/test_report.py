@@ -69,6 +69,21 @@ def test_several_systems_are_holm_corrected_and_the_caption_says_so(evaluations)
     assert "Both are Holm-corrected over 2 systems, each measure by itself." in summary.caption
 
 
+def test_one_query_is_shown_without_a_test():
+    one = {
+        name: evaluate({"q0": QRELS["q0"]}, {"q0": run["q0"]}, ["P@1"]) for name, run in (("a", WORSE), ("b", BETTER))
+    }
+
+    found = summarise(one, "a")
+
+    assert [cells["P@1"].comparison for cells in found.cells.values()] == [None, None]
+    assert found.caption.endswith("One query: no test.")
+    assert [line for line in lines(shown(table(one, "a"))) if line.startswith(("a ", "b ", "p", "difference"))] == [
+        "a (baseline) 0.0000",
+        "b 1.0000",
+    ]
+
+
 def test_without_a_baseline_nothing_is_compared(evaluations):
     text = shown(table(evaluations))
 
