@@ -172,10 +172,12 @@ def lists(counts: list[int], grades: int, options: dict[str, Any], dtype: torch.
     return (scores.masked_fill(~mask, torch.nan).to(dtype), relevance.masked_fill(~mask, 99.0), mask), options
 
 
-def list_case(op: str, rows: dict[str, tuple[Any, ...]], **options: Any) -> Case:
-    degenerate = {"one document": ([1], 3, options), "all but one masked": ([1, 5, 0], 3, options)}
-    real = {"64 lists of 100": ([100] * 64, 4, options)}
-    return Case(op, lists, degenerate | rows, real, gradients=(0,), folder="list_losses", asked_for=True)
+def list_case(op: str, rows: dict[str, tuple[Any, ...]], real: dict[str, dict[str, Any]] | None = None) -> Case:
+    """A loss with the lists that any loss must stand; `real` are the options to compile it with."""
+    degenerate = {"one document": ([1], 3, {}), "all but one masked": ([1, 5, 0], 3, {})}
+    real = real or {"64 lists of 100": {}}
+    compiled = {name: ([100] * 64, 4, options) for name, options in real.items()}
+    return Case(op, lists, degenerate | rows, compiled, gradients=(0,), folder="list_losses", asked_for=True)
 
 
 RANKNET = list_case(
@@ -185,6 +187,7 @@ RANKNET = list_case(
         for weighting in ("none", "reciprocal", "ndcg")
         for name, counts, grades in [("grades", [18, 7], 4), ("a ranking", [5, 3], 0)]
     },
+    real={f"64 lists of 100, {weighting}": {"weighting": weighting} for weighting in ("none", "reciprocal", "ndcg")},
 )
 LAMBDARANK = list_case("lambdarank", {"grades": ([18, 7], 4, {}), "no gains": ([4], 1, {})})
 LISTMLE = list_case("listmle", {"grades": ([18, 7], 4, {}), "a ranking": ([5, 3], 0, {})})

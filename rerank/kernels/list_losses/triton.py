@@ -22,9 +22,6 @@ __all__ = ["lambdarank", "listmle", "ranknet", "supports"]
 MOST_DOCS = 128
 ROWS = 16  # [16, 128] pairs at a time are 16 registers a thread for each value of a pair
 
-NONE, RECIPROCAL, NDCG, LAMBDA = range(4)
-WEIGHTINGS = {"none": NONE, "reciprocal": RECIPROCAL, "ndcg": NDCG}
-
 
 def supports(scores: Tensor, relevance: Tensor, mask: Tensor, **options: Any) -> bool:
     """Whether the kernels can take these. They are not chosen for it: see the op."""
@@ -86,7 +83,7 @@ def _pairs(
     scores, relevance, mask, losses, gradients, docs,
     WEIGHTING: tl.constexpr, MEAN: tl.constexpr, ROWS: tl.constexpr, DOCS: tl.constexpr,
 ):  # fmt: skip
-    """RankNet and LambdaRank."""
+    """RankNet with its weightings, and LambdaRank, whose weighting is "lambda"."""
     query = tl.program_id(0).to(tl.int64)  # one program a list
     base = query * docs
     column = tl.arange(0, DOCS)
@@ -94,10 +91,11 @@ def _pairs(
     score = _values(scores, base, column, present)
     gain = _values(relevance, base, column, present)
 
-    # where documents stand: for LambdaRank (3) by score, each its own place; otherwise by relevance, ties together
-    placed = scores if WEIGHTING == 3 else relevance
-    standing = score if WEIGHTING == 3 else gain
-    rank = _column_ranks(placed, mask, base, docs, WEIGHTING == 3, ROWS, DOCS)
+    # where documents stand: for LambdaRank by score, each its own place; otherwise by relevance, ties together
+    BY_SCORE: tl.constexpr = WEIGHTING == "lambda"
+    placed = scores if BY_SCORE else relevance
+    standing = score if BY_SCORE else gain
+    rank = _column_ranks(placed, mask, base, docs, BY_SCORE, ROWS, DOCS)
     ideal_rank = _column_ranks(relevance, mask, base, docs, True, ROWS, DOCS)
     ideal = tl.sum(tl.where(present, gain * _discount(ideal_rank), 0.0), 0)
 
@@ -114,10 +112,10 @@ def _pairs(
         loses = (gap < 0) & row_present[:, None] & present[None, :]
 
         weight = tl.full([ROWS, DOCS], 1.0, tl.float32)
-        if WEIGHTING != 0:
+        if WEIGHTING != "none":
             row_standing = _values(placed, base, row, row_present)
-            row_rank = _row_ranks(standing, column, present, row_standing, row, row_present, WEIGHTING == 3)
-            if WEIGHTING == 1:
+            row_rank = _row_ranks(standing, column, present, row_standing, row, row_present, BY_SCORE)
+            if WEIGHTING == "reciprocal":
                 weight = 1.0 / (row_rank[:, None] + rank[None, :])
             else:
                 moved = tl.abs(_discount(row_rank)[:, None] - _discount(rank)[None, :])
@@ -200,12 +198,12 @@ def _loss(kernel: Any, options: dict[str, Any], scores: Tensor, relevance: Tenso
 
 def ranknet(scores: Tensor, relevance: Tensor, mask: Tensor, *, weighting: str = "none") -> Tensor:
     """As the reference, in one kernel."""
-    return _loss(_pairs, {"WEIGHTING": WEIGHTINGS[weighting], "MEAN": True}, scores, relevance, mask)
+    return _loss(_pairs, {"WEIGHTING": weighting, "MEAN": True}, scores, relevance, mask)
 
 
 def lambdarank(scores: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
     """As the reference, in one kernel."""
-    return _loss(_pairs, {"WEIGHTING": LAMBDA, "MEAN": False}, scores, relevance, mask)
+    return _loss(_pairs, {"WEIGHTING": "lambda", "MEAN": False}, scores, relevance, mask)
 
 
 def listmle(scores: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
