@@ -32,9 +32,11 @@ def runs_here(*tensors: Tensor | None) -> bool:
 
 
 def attention_runs_here(*tensors: Tensor) -> bool:
-    """Whether attention kernels can take these queries, keys, values: heads of a known size, each in one piece."""
-    return runs_here(*tensors) and all(
-        tensor.shape[-1] in (32, 64, 128, 256) and tensor.stride(-1) == 1 for tensor in tensors
+    """Whether attention kernels can take these queries, keys, values: heads of a known size, alike, whole."""
+    return (
+        runs_here(*tensors)
+        and {tensor.dtype for tensor in tensors} in ({torch.float32}, {torch.float16}, {torch.bfloat16})
+        and all(tensor.shape[-1] in (32, 64, 128, 256) and tensor.stride(-1) == 1 for tensor in tensors)
     )
 
 
@@ -46,14 +48,15 @@ def wants_gradients(*tensors: Tensor | None) -> bool:
 def attention_tiles(dim: int, element_size: int) -> dict[str, int]:
     """Queries and keys a tile, warps and stages of an attention kernel with heads of this size.
 
-    Chosen for shared memory: a stage holds a tile of keys and one of values, and sm_80 has 163 KiB of it. The
-    interpreter's are the smallest that `tl.dot` takes, so that tiny inputs still have several tiles.
+    A stage holds a tile of keys and one of values in shared memory, and warps hold the scores and a tile of output in
+    registers: chosen so that nothing spills in 16 bits, and little in 32, where there are no tensor cores to use. The
+    interpreter's tiles are the smallest that `tl.dot` takes, so that tiny inputs still have several.
     """
     if INTERPRET.value:
         return {"BLOCK_Q": 16, "BLOCK_K": 16}
-    if dim * element_size > 256:  # 256 in 16 bits, or 128 and more in 32
-        return {"BLOCK_Q": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 1 if element_size == 4 else 2}
-    return {"BLOCK_Q": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 2}
+    if element_size == 4:
+        return {"BLOCK_Q": 32, "BLOCK_K": 32, "num_warps": 8 if dim > 64 else 4, "num_stages": 1}
+    return {"BLOCK_Q": 64, "BLOCK_K": 64 if dim <= 128 else 32, "num_warps": 8 if dim > 64 else 4, "num_stages": 2}
 
 
 @triton.jit

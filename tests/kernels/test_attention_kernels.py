@@ -263,3 +263,13 @@ def test_poison_shows_what_is_never_written(monkeypatch):
 
     assert torch.empty(2).isnan().all()
     assert torch.zeros(2).new_empty(2, dtype=torch.int32).tolist() == [-(2**31)] * 2
+
+
+def test_the_example_of_the_page_runs():
+    page = (Path(__file__).resolve().parents[2] / "docs/kernels.md").read_text(encoding="utf-8")
+    left = {}
+
+    exec(page.partition("```python\n")[2].partition("```")[0], left)
+
+    assert left["provider"] == "reference"
+    assert torch.equal(left["output"], left["defined"])

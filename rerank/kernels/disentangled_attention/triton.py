@@ -95,6 +95,7 @@ def disentangled_attention(
     )
     scale = (dim * (1 + (pos_key is not None) + (pos_query is not None))) ** -0.5
     tiles = attention_tiles(dim, q.element_size())
+    tiles["BLOCK_K"] = min(tiles["BLOCK_K"], 32)  # the two gathers' addresses take registers too
     _disentangled_attention[triton.cdiv(longest, tiles["BLOCK_Q"]), heads, len(cu_seqlens) - 1](
         q, k, v, to_position, from_position, rows, output, cu_seqlens, scale, longest, high - low,
         *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], HEADS=heads, DIM=dim, **tiles,
