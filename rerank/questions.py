@@ -37,6 +37,7 @@ __all__ = [
     "Write",
     "Written",
     "content_key",
+    "numbers_of",
 ]
 
 
@@ -47,6 +48,9 @@ class Graded:
     score: float
     repairs: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "score", float(self.score))  # a numpy scalar would not survive the journal
+
 
 @dataclass(frozen=True, slots=True)
 class GradedSet:
@@ -55,6 +59,9 @@ class GradedSet:
     scores: tuple[float, ...]
     repairs: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", tuple(float(score) for score in self.scores))
+
 
 @dataclass(frozen=True, slots=True)
 class Compared:
@@ -62,6 +69,10 @@ class Compared:
 
     probability: float | None
     repairs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.probability is not None:
+            object.__setattr__(self, "probability", float(self.probability))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +111,20 @@ class Heard:
     """An announcement was taken note of."""
 
     repairs: tuple[str, ...] = ()
+
+
+def numbers_of(answer: Answer) -> tuple[float, ...]:
+    """The scores and probabilities that an answer holds."""
+    match answer:
+        case Graded():
+            return (answer.score,)
+        case GradedSet():
+            return answer.scores
+        case Compared():
+            return () if answer.probability is None else (answer.probability,)
+        case Picked() | Permuted():
+            return answer.scores or ()
+    return ()
 
 
 Answer: TypeAlias = Graded | GradedSet | Compared | Picked | Permuted | Written | Heard
@@ -231,7 +256,11 @@ class Bill(Protocol):
 
 @runtime_checkable
 class Judge(Protocol):
-    """Answers questions with one model and one prompt."""
+    """Answers questions with one model and one prompt.
+
+    A judge may also have `check_queries(queries)`, which raises InputError for queries that it cannot read: it is
+    called before any work is done for them.
+    """
 
     key: str
     """Hash of model, revision, prompt, tokenizer and options: part of every journal key."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import weakref
 from dataclasses import fields
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank.errors import FileError
-from rerank.questions import Answer, Compared, Graded, GradedSet, Heard, Permuted, Picked, Written
+from rerank.questions import Answer, Compared, Graded, GradedSet, Heard, Permuted, Picked, Written, numbers_of
 
 __all__ = ["Journal"]
 
@@ -42,8 +43,10 @@ class Journal:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.torn = 0
+        self.torn = self._size = 0
         self._answers: dict[str, Answer] = {}
+        if self.path.exists() and not self.path.is_file():
+            raise FileError(f"the journal {self.path} is no ordinary file, and could not be read again; choose another")
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
@@ -65,7 +68,11 @@ class Journal:
         return self._answers.get(key)
 
     def append(self, key: str, answer: Answer) -> None:
-        """Record an answer; it has reached the operating system when this returns."""
+        """Record an answer; it has reached the operating system when this returns.
+
+        Raises:
+            FileError: when it cannot be written; the file then ends with the answer before.
+        """
         self._write({"key": key, "kind": type(answer).__name__, **_plain(answer)})
         self._answers[key] = answer
 
@@ -82,43 +89,46 @@ class Journal:
             ) from error
 
     def _recover(self) -> None:
+        """Read what is there. Nothing is changed before all of it has been seen to be a journal."""
         content = self.path.read_bytes()
+        first = json.dumps(HEADER).encode()
+        if not content.startswith(first + b"\n") and not (first + b"\n").startswith(content):
+            raise FileError(f"{self.path} is no journal of this version; choose another --journal")
         whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            if whole == 0 and not content.startswith(b'{"journal"'[: len(content)]):
-                raise FileError(f"{self.path} is no journal; choose another --journal")
-            os.ftruncate(self._file, whole)
-            self.torn = 1
-        lines = content[:whole].splitlines()
-        if not lines:
-            self._write(HEADER)
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(content[:whole].split(b"\n")[1:-1], start=2):
             self._read(number, line)
+        self._size = whole
+        if whole < len(content):
+            os.ftruncate(self._file, whole)
+            self.torn = int(whole > 0)
+        if not whole:
+            self._write(HEADER)
 
     def _read(self, number: int, line: bytes) -> None:
         try:
             record = json.loads(line)
-            if number == 1:
-                if record != HEADER:
-                    raise FileError(f"{self.path} is no journal of this version; choose another --journal")
-                return
             key, kind = record.pop("key"), KINDS[record.pop("kind")]
-            self._answers[key] = kind(**{name: _tuples(value) for name, value in record.items()})
+            answer = kind(**{name: _tuples(value) for name, value in record.items()})
+            if not all(math.isfinite(value) for value in numbers_of(answer)):
+                raise ValueError(f"{answer} is not finite")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, FileError):
-                raise
-            what = "is no journal" if number == 1 else f"is damaged at line {number}"
-            raise FileError(f"the journal {self.path} {what}: {line[:80]!r}; remove it or choose another") from error
+            raise FileError(
+                f"the journal {self.path} is damaged at line {number}: {line[:80]!r}; remove it or choose another"
+            ) from error
+        self._answers[key] = answer
 
     def _write(self, record: dict[str, Any]) -> None:
-        line = json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass") + b"\n"
+        done = 0
         try:
-            while line:
-                line = line[os.write(self._file, line) :]
+            while done < len(line):
+                done += os.write(self._file, line[done:])
         except OSError as error:
+            os.ftruncate(self._file, self._size)  # half a line would spoil the next one
             raise FileError(
                 f"cannot write the journal {self.path}: {error.strerror}; what it holds so far is safe"
             ) from error
+        self._size += done
 
 
 def _close(file: int) -> None:

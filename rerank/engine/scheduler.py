@@ -8,6 +8,7 @@ journal; one that is already on its way is asked once for all who want it.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -18,9 +19,9 @@ from types import TracebackType
 
 from rerank.cost import Ledger
 from rerank.engine.journal import Journal
-from rerank.engine.tasks import Client, Task
-from rerank.errors import DeadlineExceeded, InputError, JudgeError, RerankError
-from rerank.questions import Answer, Judge, Plan, Question, content_key
+from rerank.engine.tasks import Client, Progress, Task
+from rerank.errors import DeadlineExceeded, FileError, InputError, JudgeError, RerankError
+from rerank.questions import Answer, Judge, Plan, Question, content_key, numbers_of
 from rerank.types import Ranking
 
 __all__ = ["Scheduler"]
@@ -33,11 +34,11 @@ class Scheduler:
         judge: who answers.
         ledger: where the work is charged; a new one by default.
         journal: the crash-proof record to read from and to append to.
-        memory: how many answers are kept for repeated questions; the oldest go first.
+        memory: how many answers are kept for repeated questions; the oldest go first. A journal keeps its own.
         at_once: the most questions handed to the judge in one call. New plans wait for no more than these.
-        on_answer: called after every answer with (questions answered, questions known so far).
 
-    Use it as a context manager, or call `close`. Answers of cancelled plans that were already asked for are kept.
+    Use it as a context manager, or call `close`. Answers of cancelled plans that were already asked for are kept. When
+    the journal cannot be written, every plan at work fails; the scheduler itself goes on.
     """
 
     def __init__(
@@ -48,7 +49,6 @@ class Scheduler:
         journal: Journal | None = None,
         memory: int = 1_000_000,
         at_once: int = 512,
-        on_answer: Callable[[int, int], None] | None = None,
     ) -> None:
         if at_once < 1 or memory < 0:
             raise InputError(f"at_once={at_once} and memory={memory}; ask at least 1 at once and remember at least 0")
@@ -58,31 +58,44 @@ class Scheduler:
         self._memory_limit = memory
         self._memory: OrderedDict[str, Answer] = OrderedDict()
         self._at_once = at_once
-        self.on_answer = on_answer
-        self._answered = self._known = self._breakdowns = 0
+        self._breakdowns = 0
         self._lock = threading.Lock()
         self._inbox: deque[Task] = deque()
-        self._closing = False
+        self._closing = self._cancelling = False
         self._worker: threading.Thread | None = None
         self._clients: OrderedDict[Hashable, Client] = OrderedDict()
         self._waiting: dict[str, list[tuple[Task, int]]] = {}
 
     # -- what callers use, from any thread -----------------------------------------------------------------------
 
-    def submit(self, plan: Plan, *, deadline: float | None = None, client: Hashable = None) -> Future[Ranking]:
+    def submit(
+        self,
+        plan: Plan,
+        *,
+        deadline: float | None = None,
+        client: Hashable = None,
+        progress: Progress | None = None,
+    ) -> Future[Ranking]:
         """Start a plan soon and return at once.
 
         Args:
             plan: an algorithm at work on one query.
             deadline: seconds from now after which the plan fails with `DeadlineExceeded`; looked at between answers.
             client: whose plan it is; clients take turns, question by question.
+            progress: counts the answers of this plan and of others that share it.
 
         Returns:
             A future of the ranking. `future.cancel()` works until the ranking is there.
+
+        Raises:
+            InputError: when the plan is no generator, the deadline has passed, or the scheduler is closed.
         """
-        if deadline is not None and deadline <= 0:
+        if not (hasattr(plan, "send") and hasattr(plan, "close")):
+            raise InputError(f"{plan!r} is no plan; call an algorithm, a generator function, with a ranking")
+        if deadline is not None and not deadline > 0:
             raise InputError(f"a deadline of {deadline} seconds has passed already; give more than 0 or None")
-        task = Task(plan, client, None if deadline is None else time.monotonic() + deadline)
+        hash(client)
+        task = Task(plan, client, None if deadline is None else time.monotonic() + deadline, progress or Progress())
         with self._lock:
             if self._closing:
                 raise InputError("the scheduler is closed; make a new one")
@@ -92,23 +105,32 @@ class Scheduler:
                 self._worker.start()
         return task.future
 
-    def run(self, plans: Iterable[Plan]) -> list[Ranking]:
+    def run(self, plans: Iterable[Plan], *, on_answer: Callable[[int, int], None] | None = None) -> list[Ranking]:
         """Submit all, wait for all.
+
+        Args:
+            plans: algorithms at work, one for each query.
+            on_answer: called after every answer with how many questions of these plans were answered, and how many
+                they have put to the judge so far; an error in it fails these plans.
 
         Raises:
             RerankError: the first failure, after every other plan has been finished.
         """
-        futures = [self.submit(plan) for plan in plans]
+        if threading.current_thread() is self._worker:
+            raise InputError("a plan cannot wait for other plans of its own scheduler; yield its questions instead")
+        progress = Progress(on_answer)
+        futures: list[Future[Ranking]] = []
         try:
+            for plan in plans:
+                futures.append(self.submit(plan, progress=progress))
             failures = [error for future in futures if (error := future.exception()) is not None]
         except BaseException:  # an interrupt: leave nothing running behind
             for future in futures:
                 future.cancel()
             raise
         if failures and len(futures) > 1 and isinstance(failures[0], JudgeError):
-            raise JudgeError(
-                f"{len(failures)} of {len(futures)} queries failed; the first: {failures[0]}"
-            ) from failures[0]
+            said = f"{len(failures)} of {len(futures)} queries failed; the first: {failures[0]}"
+            raise JudgeError(said) from failures[0]
         if failures:
             raise failures[0]
         return [future.result() for future in futures]
@@ -117,14 +139,9 @@ class Scheduler:
         """Finish (or `cancel`) what was submitted, then stop. The journal is its owner's to close."""
         with self._lock:
             self._closing = True
-            if cancel:
-                for task in self._inbox:
-                    task.future.cancel()
-                for client in list(self._clients.values()):
-                    for task in [*client.inbox, *client.tasks]:
-                        task.future.cancel()
+            self._cancelling = self._cancelling or cancel
             worker = self._worker
-        if worker is not None:
+        if worker is not None and worker is not threading.current_thread():
             worker.join()
 
     def __enter__(self) -> Scheduler:
@@ -138,14 +155,16 @@ class Scheduler:
     # -- the worker ----------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        try:
-            while self._admit():
-                if batch := self._take():
-                    self._ask(batch)
-        except _Fatal as fatal:
-            self._fail_all(fatal.error)
-        except BaseException as error:  # a bug: nobody may wait for ever
-            self._fail_all(error)
+        while True:
+            try:
+                while self._admit():
+                    if batch := self._take():
+                        self._ask(batch)
+                return
+            except _Fatal as fatal:
+                self._fail_all(fatal.error)
+            except BaseException as error:  # a bug: nobody may wait for ever
+                self._fail_all(error)
 
     def _admit(self) -> bool:
         """Let new plans in, in turns. False when there is nothing left to do, and the worker must end."""
@@ -153,12 +172,10 @@ class Scheduler:
             if not self._inbox and not self._clients:
                 self._worker = None
                 return False
-            arrived = list(self._inbox)
-            self._inbox.clear()
-        for task in arrived:
-            client = self._clients.setdefault(task.client, Client())
-            client.inbox.append(task)
-        for client in self._clients.values():
+            while self._inbox:
+                task = self._inbox.popleft()
+                self._clients.setdefault(task.client, Client()).inbox.append(task)
+        for client in list(self._clients.values()):
             # Starting a plan makes its questions; a client needs no more of them open than one call can take.
             while client.inbox and len(client.open) < self._at_once:
                 task = client.inbox.popleft()
@@ -184,25 +201,22 @@ class Scheduler:
     def _next_wanted(self, client: Client) -> tuple[str, Question] | None:
         while client.open:
             key, question = client.open.popleft()
-            waiters = [(task, slot) for task, slot in self._waiting.get(key, ()) if self._alive(task)]
-            if waiters:
-                self._waiting[key] = waiters
+            if self._wanted([(key, question)]):
                 return key, question
-            self._waiting.pop(key, None)
-        for task in [task for task in client.tasks if not self._alive(task)]:
-            client.tasks.discard(task)
+        for task in list(client.tasks):
+            self._alive(task)  # lets go of those that are cancelled or late
         return None
 
     def _alive(self, task: Task) -> bool:
         if task.done:
             return False
+        if self._cancelling:
+            task.future.cancel()
         if task.future.cancelled():
-            self._finish(task, error=None)
-            return False
-        if task.deadline is not None and time.monotonic() > task.deadline:
-            self._finish(task, error=DeadlineExceeded(f"query {task.query_id!r} was not finished before its deadline"))
-            return False
-        return True
+            self._finish(task)
+        elif task.deadline is not None and time.monotonic() > task.deadline:
+            self._finish(task, error=DeadlineExceeded(f"{task.name} was not finished before its deadline"))
+        return not task.done
 
     def _ask(self, batch: Sequence[tuple[str, Question]]) -> None:
         """Ask the judge; when it breaks down, ask what is still open once more, one question at a time."""
@@ -215,7 +229,7 @@ class Scheduler:
         except _Fatal:
             raise
         except Exception as error:
-            if len(batch) == 1:
+            if len(batch) == 1 and open_questions:
                 self._deliver(*batch[0], error)
                 return
             self._breakdowns += 1
@@ -223,8 +237,9 @@ class Scheduler:
         if len(batch) == 1 and open_questions:
             self._deliver(*batch[0], JudgeError("the judge gave no answer"))
             return
-        for key, question in open_questions.values():
-            self._ask([(key, question)])
+        for entry in open_questions.values():
+            if self._wanted([entry]):
+                self._ask([entry])
 
     def _wanted(self, entries: Collection[tuple[str, Question]]) -> bool:
         """Whether anybody still waits for one of these; if nobody does they are forgotten."""
@@ -235,20 +250,35 @@ class Scheduler:
         return False
 
     def _deliver(self, key: str, question: Question, answer: Answer | Exception) -> None:
-        waiters = self._waiting.pop(key, [])
-        if isinstance(answer, Exception):
-            error = _about(question, answer)
-            for task, _ in waiters:
-                self._finish(task, error=error)
-        else:
+        """Hand an answer, or the error in its place, to all who wait for it."""
+        if not isinstance(answer, Exception):
+            answer = _checked(question, answer)
+        if not isinstance(answer, Exception):
             self._keep(key, question, answer)
-            for task, slot in waiters:
-                if self._alive(task) and task.fill(slot, answer):
-                    self._advance(task)
-        self._answered += 1
-        if self.on_answer is not None:
-            with _fatal():
-                self.on_answer(self._answered, self._known)
+        waiters = self._waiting.pop(key, [])
+        with _fatal():
+            if isinstance(answer, Exception):
+                error = _about(question, answer)
+                for task, _ in waiters:
+                    self._finish(task, error=error)
+            else:
+                for task, slot in waiters:
+                    if self._alive(task) and task.fill(slot, answer):
+                        self._advance(task)
+            if waiters:
+                self._report(waiters[0][0].progress)
+
+    def _report(self, progress: Progress) -> None:
+        """Say how far these plans are; who cannot be told has his plans fail, and nobody else's."""
+        progress.answered += 1
+        if progress.on_answer is not None and progress.error is None:
+            try:
+                progress.on_answer(progress.answered, progress.asked)
+            except Exception as error:
+                progress.error = error
+                for task in [task for client in self._clients.values() for task in [*client.tasks, *client.inbox]]:
+                    if task.progress is progress:
+                        self._finish(task, error=error)
 
     def _keep(self, key: str, question: Question, answer: Answer) -> None:
         self._remember(key, answer)
@@ -294,7 +324,7 @@ class Scheduler:
                 self.ledger.charge(question.query.query_id, memory_hits=1)
                 self._waiting[key].append((task, slot))
             else:
-                self._known += 1
+                task.progress.asked += 1
                 self._waiting[key] = [(task, slot)]
                 self._clients.setdefault(task.client, Client()).open.append((key, question))
 
@@ -303,38 +333,45 @@ class Scheduler:
             self.ledger.charge(question.query.query_id, memory_hits=1)
             return answer
         if self._journal is not None and (answer := self._journal.get(key)) is not None:
+            if not isinstance(answer, question.answered_by):
+                raise FileError(f"the journal {self._journal.path} answers a {type(question).__name__} with {answer!r}")
             self.ledger.charge(question.query.query_id, journal_hits=1)
             self._remember(key, answer)
             return answer
         return None
 
     def _finish(self, task: Task, *, ranking: Ranking | None = None, error: BaseException | None = None) -> None:
+        """Resolve a task's future, whatever its plan does when it is closed."""
         if task.done:
             return
         task.done = True
-        task.plan.close()
         if (client := self._clients.get(task.client)) is not None:
             client.tasks.discard(task)
-        if not task.future.set_running_or_notify_cancel():
-            return
-        if ranking is not None:
-            task.future.set_result(ranking)
-        else:
-            task.future.set_exception(error)
+        if task.future.set_running_or_notify_cancel():
+            if ranking is not None:
+                task.future.set_result(ranking)
+            else:
+                task.future.set_exception(error)
+        try:
+            task.plan.close()
+        except Exception as trouble:
+            self.ledger.note("a plan could not be closed", f"{task.name}: {trouble!r}")
 
     def _fail_all(self, error: BaseException) -> None:
+        """Fail every plan at work and begin anew with none."""
         with self._lock:
-            self._closing = True
             tasks = list(self._inbox)
             self._inbox.clear()
         for client in self._clients.values():
             tasks += [*client.inbox, *client.tasks]
+        self._clients.clear()
+        self._waiting.clear()
         for task in tasks:
             self._finish(task, error=error)
 
 
 class _Fatal(Exception):
-    """Carries an error that is not the judge's (of the journal, of a callback) out of the loop over its answers."""
+    """Carries an error that is not the judge's (the journal's, our own) out of the loop over its answers."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -345,8 +382,19 @@ class _Fatal(Exception):
 def _fatal() -> Iterator[None]:
     try:
         yield
+    except _Fatal:
+        raise
     except Exception as error:
         raise _Fatal(error) from error
+
+
+def _checked(question: Question, answer: object) -> Answer | JudgeError:
+    """The answer, if it is one to this question."""
+    if not isinstance(answer, question.answered_by):
+        return JudgeError(f"the judge gave {answer!r}, which is no {question.answered_by.__name__}")
+    if not all(math.isfinite(number) for number in numbers_of(answer)):
+        return JudgeError(f"the judge gave {answer!r}; its numbers must be finite")
+    return answer
 
 
 def _about(question: Question, error: Exception) -> Exception:

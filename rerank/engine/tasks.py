@@ -1,15 +1,15 @@
-"""What the scheduler keeps of each client and of each plan at work."""
+"""What the scheduler keeps of each client, of each plan at work, and of plans that report together."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 
 from rerank.questions import Answer, Plan, Question
 from rerank.types import Ranking
 
-__all__ = ["Client", "Task"]
+__all__ = ["Client", "Progress", "Task"]
 
 
 class Client:
@@ -26,18 +26,37 @@ class Client:
         return not (self.inbox or self.tasks or self.open)
 
 
+class Progress:
+    """How many questions some plans have put to the judge, and how many of them are answered.
+
+    Args:
+        on_answer: called with (answered, asked) after every answer.
+    """
+
+    def __init__(self, on_answer: Callable[[int, int], None] | None = None) -> None:
+        self.on_answer = on_answer
+        self.answered = self.asked = 0
+        self.error: Exception | None = None
+
+
 class Task:
     """A plan, the answers it waits for, and the future of its ranking."""
 
-    def __init__(self, plan: Plan, client: Hashable, deadline: float | None) -> None:
+    def __init__(self, plan: Plan, client: Hashable, deadline: float | None, progress: Progress) -> None:
         self.plan = plan
         self.client = client
         self.deadline = deadline
+        self.progress = progress
         self.future: Future[Ranking] = Future()
         self.done = False
         self.query_id = ""
         self.missing = 0
         self._answers: list[Answer | None] | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"query {self.query_id!r}" if self.query_id else "a plan that had not begun"
 
     def step(self) -> list[Question]:
         """Give the plan its answers and receive its next questions."""

@@ -16,6 +16,7 @@ from rerank.engine.loading import choose_device, choose_dtype, load_classifier, 
 from rerank.engine.tokens import Pair, PairTokens
 from rerank.errors import InputError, JudgeError
 from rerank.questions import Bill, Grade, Graded, Question
+from rerank.types import Query
 
 __all__ = ["CrossEncoder"]
 
@@ -82,6 +83,19 @@ class CrossEncoder:
             yield from self._grade(
                 [(indices[place], grades[indices[place]], pairs[indices[place]]) for place in batch], bill
             )
+
+    def check_queries(self, queries: Sequence[Query]) -> None:
+        """Refuse queries that leave no room for a document, before any work is done.
+
+        Raises:
+            InputError: naming the first, and how many there are.
+        """
+        encoded = self.tokens.pairs([query.text for query in queries], ["a"] * len(queries))
+        errors = [(query, pair) for query, pair in zip(queries, encoded, strict=True) if isinstance(pair, InputError)]
+        if errors:
+            query, error = errors[0]
+            more = f" ({len(errors)} of {len(queries)} queries cannot be read)" if len(errors) > 1 else ""
+            raise InputError(f"query {query.query_id!r}: {error}{more}")
 
     @property
     def choices(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rerank import checkpoints, registry
@@ -83,17 +83,18 @@ class Reranker(Stage):
             One ranking for each given, in the order given.
 
         Raises:
-            InputError: when a ranking is empty or the cutoff is below 1; nothing has been computed then.
+            InputError: when a ranking is empty, the cutoff is below 1, or a query leaves no room for a document;
+                nothing has been computed then.
             JudgeError: when a question cannot be answered; everything else has been answered (and journalled) then.
         """
         if cutoff is not None:
             check_cutoff(self.name, cutoff)
-        for ranking in rankings:
-            if not ranking:
-                raise InputError(f"query {ranking.query.query_id!r} has no candidates; leave it out")
-        self._scheduler.on_answer = on_answer
-        ranked = self._scheduler.run([self.algorithm(ranking[:cutoff]) for ranking in rankings])
-        return [best.then(ranking.documents[len(best) :]) for best, ranking in zip(ranked, rankings, strict=True)]
+        given = _checked(rankings)
+        if (check := getattr(self.judge, "check_queries", None)) is not None:
+            check([ranking.query for ranking in given])
+        plans = [self.algorithm(ranking[:cutoff]) for ranking in given]
+        ranked = self._scheduler.run(plans, on_answer=on_answer)
+        return [best.then(ranking.documents[len(best) :]) for best, ranking in zip(ranked, given, strict=True)]
 
     def rank(self, query: str | Query, documents: Sequence[str | Document], *, top: int | None = None) -> Ranking:
         """Rank documents for one query.
@@ -110,9 +111,11 @@ class Reranker(Stage):
         """
         if top is not None:
             check_cutoff(self.name, top)
+        if isinstance(documents, str | bytes):
+            raise InputError(f"documents is {documents[:40]!r}, one text; give a list of texts")
         asked = query if isinstance(query, Query) else Query("query", query)
         given = [
-            document if isinstance(document, Document) else Document(str(index), document)
+            document if isinstance(document, Document) else _document(index, document)
             for index, document in enumerate(documents)
         ]
         [ranking] = self.rerank([Ranking.unscored(asked, given)])
@@ -132,6 +135,24 @@ class Reranker(Stage):
 
     def __repr__(self) -> str:
         return f"<Reranker {self.name}: {self.algorithm.name} with {type(self.judge).__name__}>"
+
+
+def _checked(rankings: Iterable[Ranking]) -> list[Ranking]:
+    if isinstance(rankings, Ranking | Mapping):
+        raise InputError(f"rankings is one {type(rankings).__name__}; give a list of rankings")
+    given = list(rankings)
+    for ranking in given:
+        if not isinstance(ranking, Ranking):
+            raise InputError(f"{ranking!r} is no Ranking; make one with Ranking.unscored(query, documents)")
+        if not ranking:
+            raise InputError(f"query {ranking.query.query_id!r} has no candidates; leave it out")
+    return given
+
+
+def _document(index: int, text: object) -> Document:
+    if not isinstance(text, str):
+        raise InputError(f"document {index} is {text!r}; it must be a text or a Document")
+    return Document(str(index), text)
 
 
 def _judge_of(name: str | Path | None, judge: str | Judge | None, options: Mapping[str, int | str]) -> Judge:

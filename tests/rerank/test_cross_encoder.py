@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rerank import Dataset, Document, Query, Reranker
+from rerank import Dataset, Document, Query, Ranking, Reranker
 from rerank.cost import Ledger
 from rerank.errors import CheckpointError, InputError, JudgeError, UnknownName
 from rerank.judges.cross_encoder import CrossEncoder
@@ -125,6 +125,17 @@ def test_a_query_without_room_fails_alone_and_says_why(judge):
     assert isinstance(answers[0], InputError)
     assert "query takes 300 tokens" in str(answers[0])
     assert answers[1].score < 20
+
+
+def test_queries_without_room_are_refused_before_any_work(minilm):
+    reranker = Reranker(minilm, max_tokens=16)
+    documents = [Document("d", "text")]
+    rankings = [Ranking.unscored(Query(f"q{words}", "why " * words), documents) for words in (2, 30, 40)]
+
+    with pytest.raises(InputError, match=r"query 'q30': the query takes 30 tokens.*2 of 3 queries"):
+        reranker.rerank(rankings)
+
+    assert reranker.ledger.total == {}
 
 
 def test_a_score_that_is_no_number_is_an_error_that_names_the_question(minilm, tmp_path):

@@ -57,6 +57,12 @@ def test_many_queries_come_back_in_the_order_given():
     assert [ids(ranking)[0] for ranking in ranked] == ["a", "b"] * 25
 
 
+def test_a_generator_of_rankings_is_as_good_as_a_list():
+    ranked = Reranker(judge=oracle(b=1)).rerank(ranking for ranking in [ranking_of("a", "b")] * 2)
+
+    assert [ids(ranking) for ranking in ranked] == [["b", "a"], ["b", "a"]]
+
+
 def test_one_reranker_may_be_used_from_many_threads():
     reranker = Reranker(judge=oracle(b=1))
     results: list[list[str]] = []
@@ -83,6 +89,11 @@ def test_one_reranker_may_be_used_from_many_threads():
         (lambda reranker: reranker.rank("q", ["text"], top=0), "at least 1"),
         (lambda reranker: reranker.rerank([ranking_of("a")], cutoff=0), "cutoff is 0"),
         (lambda reranker: reranker.rank("q", [Document("a", "x"), Document("a", "y")]), "occurs twice"),
+        (lambda reranker: reranker.rank("q", "abc"), "one text"),
+        (lambda reranker: reranker.rank("q", ["a", None]), "document 1 is None"),
+        (lambda reranker: reranker.rerank(ranking_of("a")), "one Ranking"),
+        (lambda reranker: reranker.rerank({"q": ranking_of("a")}), "one dict"),
+        (lambda reranker: reranker.rerank([["a"]]), "no Ranking"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(call, message):

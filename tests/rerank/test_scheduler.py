@@ -387,10 +387,16 @@ def test_progress_counts_what_is_asked_not_what_is_remembered():
     seen: list[tuple[int, int]] = []
     ranking = ranking_of("q", 5)
 
-    with Scheduler(Oracle({}), on_answer=lambda done, known: seen.append((done, known))) as scheduler:
-        scheduler.run([pointwise(ranking), pointwise(ranking)])
+    def progress(answered, asked):
+        seen.append((answered, asked))
 
-    assert seen[-1] == (5, 5)
+    with Scheduler(Oracle({})) as scheduler:
+        scheduler.run([pointwise(ranking), pointwise(ranking)], on_answer=progress)
+        scheduler.run([pointwise(ranking), pointwise(ranking_of("r", 3))], on_answer=progress)
+
+    assert seen[4] == (5, 5)
+    assert seen[5][0] == 1
+    assert seen[-1] == (3, 3)
 
 
 def test_rounds_are_charged_per_query():
@@ -420,3 +426,210 @@ def test_the_oracle_is_as_good_as_its_noise(noise, perfect):
     assert once == again
     assert (best_first(once) == expected_order(ranking)) is perfect
     assert (once == other) is perfect
+
+
+class Giving:
+    """A judge that gives whatever it is told to."""
+
+    key, answers, reads_ids = "giving", frozenset({Grade}), True
+
+    def __init__(self, give, pause=0.0):
+        self.give, self.pause = give, pause
+
+    def answer(self, questions, bill):
+        for index, question in enumerate(questions):
+            time.sleep(self.pause)
+            yield index, self.give(question)
+
+
+@pytest.mark.parametrize("given", [0.5, None, "yes", Compared(0.5), Graded(float("nan"))])
+def test_what_is_no_answer_to_the_question_fails_that_question_alone(given):
+    judge = Giving(lambda question: given if question.document.doc_id == "bad-0" else Graded(1.0))
+
+    with Scheduler(judge) as scheduler:
+        bad = scheduler.submit(pointwise(ranking_of("bad", 2)))
+        good = scheduler.submit(pointwise(ranking_of("good", 2)))
+
+        assert len(good.result(timeout=5)) == 2
+        with pytest.raises(JudgeError, match="'bad-0': the judge gave"):
+            bad.result(timeout=5)
+
+
+def test_numbers_of_other_libraries_become_floats(tmp_path):
+    import numpy as np
+
+    journal = Journal(tmp_path / "j")
+    with Scheduler(Giving(lambda question: Graded(np.float32(0.5))), journal=journal) as scheduler:
+        [ranking] = scheduler.run([pointwise(ranking_of("q", 2))])
+    journal.close()
+
+    assert type(ranking[0].score) is float
+    assert Journal(tmp_path / "j").recovered == 2
+
+
+@pytest.mark.parametrize("plan", [ranking_of("q"), iter([1]), None])
+def test_what_is_no_plan_is_refused(plan):
+    with Scheduler(Oracle({})) as scheduler, pytest.raises(InputError, match="no plan"):
+        scheduler.submit(plan)
+
+
+def test_a_plan_that_resists_its_end_still_ends():
+    ranking = ranking_of("q", 2)
+
+    def stubborn():
+        try:
+            yield [Grade(ranking.query, ranking.documents[0])]
+        finally:
+            raise ValueError("not yet")
+
+    with Scheduler(Giving(lambda question: ValueError("no"))) as scheduler:
+        with pytest.raises(JudgeError):
+            scheduler.submit(stubborn()).result(timeout=5)
+        assert len(scheduler.run([pointwise(ranking_of("empty", 0))])[0]) == 0
+
+    assert "not yet" in scheduler.ledger.notes["a plan could not be closed"]
+
+
+def test_an_unhashable_client_or_a_deadline_that_is_no_number_is_refused_and_harms_nobody():
+    with Scheduler(Oracle({})) as scheduler:
+        fine = scheduler.submit(pointwise(ranking_of("q", 3)))
+        with pytest.raises(TypeError, match="unhashable"):
+            scheduler.submit(pointwise(ranking_of("r")), client=[])
+        with pytest.raises(InputError, match="deadline of nan"):
+            scheduler.submit(pointwise(ranking_of("r")), deadline=float("nan"))
+
+        assert len(fine.result(timeout=5)) == 3
+
+
+def test_cancelling_plans_that_share_a_question_with_another_client_harms_nobody():
+    shared = ranking_of("shared", 1)
+    long = Ranking.unscored(shared.query, [Document(f"own{number}", f"own {number}") for number in range(60)])
+    long = long.then(shared.documents)
+
+    for seed in range(5):
+        with Scheduler(Giving(lambda question: Graded(1.0), pause=0.001), at_once=4) as scheduler:
+            first = scheduler.submit(pointwise(long), client="A")
+            others = [scheduler.submit(pointwise(shared), client="B") for _ in range(5)]
+            time.sleep(0.002 * seed)
+            cancelled = [others[seed % 5], others[(seed + 2) % 5]]
+            for future in cancelled:
+                future.cancel()
+
+            assert len(first.result(timeout=5)) == 61
+            for future in others:
+                assert future.cancelled() or len(future.result(timeout=5)) == 1
+
+
+def test_random_cancellations_while_texts_are_shared_between_clients_leave_every_survivor_right():
+    choice = random.Random(3)
+    documents = [Document(f"d{number}", f"text {number}") for number in range(20)]
+    query = Query("q", "one query for all")
+    rankings = [Ranking.unscored(query, choice.sample(documents, 12)) for _ in range(80)]
+    worth = {document.doc_id: choice.random() for document in documents}
+    judge = Giving(lambda question: Graded(worth[question.document.doc_id]), pause=0.0005)
+
+    with Scheduler(judge, at_once=3, memory=2) as scheduler:
+        futures = [
+            scheduler.submit(pointwise(ranking), client=number % 7, deadline=0.02 if number % 11 == 0 else None)
+            for number, ranking in enumerate(rankings)
+        ]
+        for _ in range(30):
+            time.sleep(0.0007)
+            choice.choice(futures).cancel()
+
+    for ranking, future in zip(rankings, futures, strict=True):
+        assert future.done()
+        if not future.cancelled() and future.exception() is None:
+            assert best_first(future.result()) == sorted(
+                (document.doc_id for document in ranking.documents), key=lambda doc_id: -worth[doc_id]
+            )
+        elif not future.cancelled():
+            assert isinstance(future.exception(), DeadlineExceeded)
+
+
+def test_cancelling_stops_the_questions_that_are_asked_one_by_one_after_a_breakdown():
+    class Broken(Giving):
+        asked = 0
+
+        def answer(self, questions, bill):
+            if len(questions) > 1:
+                raise RuntimeError("too many")
+            Broken.asked += 1
+            yield from super().answer(questions, bill)
+
+    scheduler = Scheduler(Broken(lambda question: Graded(1.0), pause=0.005))
+    scheduler.submit(pointwise(ranking_of("q", 200)))
+    time.sleep(0.05)
+    scheduler.close(cancel=True)
+
+    assert Broken.asked < 40
+
+
+def test_a_callback_that_fails_fails_its_own_run_and_the_scheduler_goes_on():
+    scheduler = Scheduler(Oracle({}))
+
+    def broken(answered, asked):
+        raise ValueError("the bar broke")
+
+    with pytest.raises(ValueError, match="the bar broke"):
+        scheduler.run([pointwise(ranking_of("q", 3))], on_answer=broken)
+
+    assert len(scheduler.run([pointwise(ranking_of("r", 3))])[0]) == 3
+
+
+def test_a_plan_that_waits_for_its_own_scheduler_is_told_so():
+    def plan():
+        scheduler.run([pointwise(ranking_of("inner"))])
+        yield []
+
+    with Scheduler(Oracle({})) as scheduler, pytest.raises(InputError, match="own scheduler"):
+        scheduler.run([plan()])
+
+
+def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path):
+    for name, content in {"notes": b"line one\nprecious last line", "binary": bytes(range(256)) * 20}.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+
+        with pytest.raises(FileError, match="no journal"):
+            Journal(path)
+
+        assert path.read_bytes() == content
+    with pytest.raises(FileError, match="no ordinary file"):
+        Journal("/dev/null")
+
+
+@pytest.mark.parametrize("score", ['"high"', "null", "NaN", "[1]"])
+def test_a_journal_with_an_answer_that_is_none_names_its_line(tmp_path, score):
+    journal = Journal(tmp_path / "j")
+    journal.append("k", Graded(1.0))
+    journal.close()
+    text = (tmp_path / "j").read_text()
+    (tmp_path / "j").write_text(text.replace("1.0", score))
+
+    with pytest.raises(FileError, match="damaged at line 2"):
+        Journal(tmp_path / "j")
+
+
+def test_half_a_line_that_could_not_be_written_is_taken_back(tmp_path, monkeypatch):
+    import os
+
+    journal = Journal(tmp_path / "j")
+    journal.append("a", Graded(1.0))
+    write = os.write
+
+    def full(file, line):
+        if len(line) > 10:
+            return write(file, line[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(FileError, match="No space left"):
+        journal.append("b", Graded(2.0))
+    monkeypatch.undo()
+    journal.append("c", Graded(3.0))
+    journal.close()
+
+    again = Journal(tmp_path / "j")
+    assert (again.recovered, again.get("b"), again.get("c")) == (2, None, Graded(3.0))
+    again.close()
