@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -20,7 +21,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from rerank.errors import ConfigError, FileError, InputError
 from rerank.registry import did_you_mean
 
-__all__ = ["build", "parse", "read", "table"]
+__all__ = ["build", "convert", "parse", "read", "table"]
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     if missing:
         raise ConfigError(f"{where}: the key {missing[0]!r} is missing")
     hints = get_type_hints(kind)
-    made = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+    made = {key: convert(hints[key], value, f"{where}: {key}") for key, value in values.items()}
     try:
         return kind(**made)
     except InputError as error:
@@ -73,7 +74,12 @@ def _required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """A value of TOML as a type hint wants it: a whole number for a float, text for a path, a table for a dataclass.
+
+    Raises:
+        ConfigError: when the value is of another type; begins with `where`.
+    """
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
@@ -82,10 +88,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
         return build(hint, value, where)
     if origin is tuple and isinstance(value, list):
-        return tuple(_convert(args[0], part, f"{where}[{index}]") for index, part in enumerate(value))
+        return tuple(convert(args[0], part, f"{where}[{index}]") for index, part in enumerate(value))
     if origin in (dict, Mapping) or (origin is not None and issubclass(origin, Mapping)):
         if isinstance(value, Mapping):
-            return {key: _convert(args[1], part, f"{where}.{key}") for key, part in value.items()}
+            return {key: convert(args[1], part, f"{where}.{key}") for key, part in value.items()}
         raise _wrong(hint, value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -99,17 +105,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 def _convert_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and NoneType in args:
         return None
-    for arg in args:
-        if arg is NoneType:
-            continue
-        try:
-            return _convert(arg, value, where)
-        except ConfigError:
-            if arg is [part for part in args if part is not NoneType][-1]:
-                raise
-    raise _wrong(args, value, where)
+    kinds = [arg for arg in args if arg is not NoneType]
+    if len(kinds) == 1:
+        return convert(kinds[0], value, where)
+    for kind in kinds:
+        with suppress(ConfigError):
+            return convert(kind, value, where)
+    raise _wrong(kinds, value, where)
 
 
 def _wrong(hint: Any, value: Any, where: str) -> ConfigError:
-    wanted = getattr(hint, "__name__", str(hint))
+    hints = hint if isinstance(hint, list) else [hint]
+    wanted = " or ".join(getattr(one, "__name__", str(one)) for one in hints)
     return ConfigError(f"{where} is {value!r}; it must be of type {wanted}")

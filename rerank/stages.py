@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
-from rerank import registry
-from rerank.errors import ConfigError
+from rerank import config, registry
+from rerank.errors import ConfigError, UnknownName
 
-__all__ = ["check", "dump", "make"]
+__all__ = ["check", "converted", "dump", "make"]
+
+NAMED = {"algorithm": str, "judge": str}
+"""Options that may be objects in Python; a file can only name them."""
 
 
 def make(table: Mapping[str, Any], dataset: object, where: str) -> tuple[Any, dict[str, Any]]:
@@ -21,8 +24,9 @@ def make(table: Mapping[str, Any], dataset: object, where: str) -> tuple[Any, di
     `cutoff` is for the pipeline; every other key is an argument.
 
     Raises:
-        ConfigError: when a key is unknown or missing, or a dataset is needed and there is none; begins with `where`.
-        UnknownName: when no retriever has the name.
+        ConfigError: when a key is unknown or missing, a value is of the wrong type, or a dataset is needed and there
+            is none; begins with `where`.
+        UnknownName: when no retriever, algorithm or judge has the name.
     """
     maker, arguments, options, resolved = _read(table, dataset, where)
     return maker(*arguments, **options), resolved
@@ -35,6 +39,18 @@ def check(table: Mapping[str, Any], dataset: object, where: str) -> None:
         ConfigError, UnknownName: as `make` does.
     """
     _read(table, dataset, where)
+
+
+def converted(maker: Callable[..., Any], options: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Options from a file or the command line as the hints of what they are for want them.
+
+    Raises:
+        ConfigError: when one is of another type; begins with `what`.
+    """
+    hinted = inspect.unwrap(maker)
+    hints = get_type_hints(hinted.__init__ if isinstance(hinted, type) else hinted)  # type: ignore[misc]
+    hints |= {key: NAMED[key] for key in NAMED.keys() & hints.keys()}
+    return {key: config.convert(hints.get(key, Any), value, f"{what}: {key}") for key, value in options.items()}
 
 
 def dump(table: Mapping[str, Any]) -> str:
@@ -50,11 +66,15 @@ def _read(
     maker, positional = _maker(kind, name)
     options = {key: value for key, value in table.items() if key not in (kind, "cutoff")}
     parameters = dict(list(inspect.signature(maker).parameters.items())[len(positional) :])
-    given = _dataset(parameters.pop("dataset", None), dataset, f"{where}: {kind} {name!r}")
-    _check(options, parameters, f"{where}: {kind} {name!r}")
+    what = f"{where}: {kind} {name!r}"
+    given = _dataset(parameters.pop("dataset", None), dataset, what)
+    _check(options, parameters, what)
+    made = converted(maker, options, what)
+    if kind == "reranker":
+        _check_names(made, what)
     defaults = {key: parameter.default for key, parameter in parameters.items() if _has_spelling(parameter.default)}
     cutoff = {"cutoff": table["cutoff"]} if "cutoff" in table else {}
-    return maker, positional, {**options, **given}, {kind: name, **defaults, **options, **cutoff}
+    return maker, positional, {**made, **given}, {kind: name, **defaults, **options, **cutoff}
 
 
 def _named(table: Mapping[str, Any], where: str) -> tuple[str, str]:
@@ -94,6 +114,15 @@ def _check(options: Mapping[str, Any], parameters: Mapping[str, inspect.Paramete
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in options:
             raise ConfigError(f"{what}: the option {key!r} is missing")
+
+
+def _check_names(options: Mapping[str, Any], what: str) -> None:
+    """See that an algorithm and a judge are ones that a file can name."""
+    for kind in NAMED:
+        if (name := options.get(kind)) is not None and name not in registry.names(kind):
+            raise UnknownName(f"{what}: {registry.unknown(kind, name, registry.names(kind))}")
+    if options.get("judge") == "oracle":
+        raise ConfigError(f"{what}: an oracle needs judgments, and a file cannot give them; make it in Python")
 
 
 def _has_spelling(value: object) -> bool:

@@ -48,15 +48,15 @@ def parse_options(others: tuple[str, ...]) -> dict[str, Any]:
     return dict(_parsed(text) for text in others)
 
 
-def buildable(name: str, options: Mapping[str, Any]) -> Any:
-    """The retriever of a name, when it builds an index and knows these options.
+def buildable(name: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The retriever of a name, when it builds an index and knows these options; and the options as it wants them.
 
     Raises:
         UnknownName: when there is no such retriever.
         InputError: when it needs no index.
-        ConfigError: when it does not know an option.
+        ConfigError: when it does not know an option, or its value is of the wrong type.
     """
-    from rerank import registry
+    from rerank import registry, stages
 
     retriever = registry.load("retriever", name)
     if not hasattr(retriever, "build"):
@@ -66,7 +66,7 @@ def buildable(name: str, options: Mapping[str, Any]) -> Any:
     for key in options:
         if key not in known:
             raise ConfigError(f"retriever {name!r}: no option is called {key!r}{registry.did_you_mean(key, known)}")
-    return retriever
+    return retriever, stages.converted(retriever.build, options, f"retriever {name!r}")
 
 
 def _parsed(text: str) -> tuple[str, Any]:

@@ -42,9 +42,8 @@ def index(
     """
     from rerank.datasets import Dataset
 
-    chosen = given(options, others)
     check_new_folder(output)
-    builder = buildable(retriever, chosen)
+    builder, chosen = buildable(retriever, given(options, others))
     loaded = Dataset.load(dataset, split)
     built = builder.build(
         loaded.documents(), output, source=loaded.name, total=loaded.count, progress=screen.bars, **chosen

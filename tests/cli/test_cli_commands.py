@@ -41,6 +41,7 @@ def test_options_of_bm25_change_its_scores_and_belong_to_the_index(command, refu
     assert "no option is called 'kk1'; did you mean 'k1'?" in refused(*base, "--option", "kk1=2")
     assert "'k1' is not written KEY=VALUE" in refused(*base, "--option", "k1")
     assert "k1 is -1.0" in refused(*base, "--k1", -1)
+    assert "index is 3; it must be of type str or Path" in refused(*base, "--option", "index=3")
 
 
 def test_an_index_is_not_written_over_something(refused, collection):
@@ -48,6 +49,8 @@ def test_an_index_is_not_written_over_something(refused, collection):
 
     assert f"{collection} exists already" in refused(*base, "bm25", "--output", collection)
     assert "needs no index" in refused(*base, "saved", "--output", collection / "index")
+    wrong = refused(*base, "bm25", "--output", collection / "index", "--option", "stemmer=3")
+    assert wrong == "rerank: retriever 'bm25': stemmer is 3; it must be of type str"
 
 
 def test_a_saved_run_is_a_retriever_too(command, collection, run_file, tmp_path):

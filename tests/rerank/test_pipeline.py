@@ -328,6 +328,47 @@ def test_a_wrong_file_is_one_clear_error(path, text, kind, message):
         Pipeline.load(path, DOCUMENTS)
 
 
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("reranker = 'a'\nmax_tokens = '64'", "reranker 'a': max_tokens is '64'; it must be of type int"),
+        ("reranker = 'a'\nmax_tokens = [1]", "max_tokens is [1]; it must be of type int"),
+        ("reranker = 'a'\nmax_tokens = 64.5", "max_tokens is 64.5; it must be of type int"),
+        ("reranker = 'a'\nmax_tokens = true", "max_tokens is True; it must be of type int"),
+        ("reranker = 'a'\ntoken_budget = 'x'", "token_budget is 'x'; it must be of type int"),
+        ("reranker = 'a'\ntoken_budget = 1.5", "token_budget is 1.5; it must be of type int"),
+        ("reranker = 'a'\ndtype = 3", "dtype is 3; it must be of type str"),
+        ("reranker = 'a'\nalgorithm = 3", "algorithm is 3; it must be of type str"),
+        ("reranker = 'a'\nalgorithm = {name = 'x'}", "algorithm is {'name': 'x'}; it must be of type str"),
+        ("reranker = 'a'\njudge = 3", "judge is 3; it must be of type str"),
+        ("reranker = 'a'\njournal = 3", "journal is 3; it must be of type str or Path"),
+        ("reranker = 'a'\njudge = 'oracle'", "an oracle needs judgments, and a file cannot give them"),
+        ("reranker = 'a'\njudge = 'cross-coder'", "no judge is called 'cross-coder'; did you mean 'cross-encoder'"),
+        ("reranker = 'a'\nalgorithm = 'pointwize'", "no algorithm is called 'pointwize'; did you mean 'pointwise'"),
+        ("retriever = 'bm25'\nindex = 3", "retriever 'bm25': index is 3; it must be of type str or Path"),
+        ("retriever = 'bm25'\nk1 = '1'", "k1 is '1'; it must be of type float"),
+        ("retriever = 'saved'\npath = 3", "retriever 'saved': path is 3; it must be of type str or Path"),
+    ],
+)  # fmt: skip
+def test_an_option_of_a_wrong_type_is_one_clear_error(path, stage, message):
+    path.write_text(f"[[stage]]\n{stage}\n")
+
+    with pytest.raises((ConfigError, UnknownName), match="stage 1: ") as refusal:
+        Pipeline.load(path, DOCUMENTS)
+
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.usefixtures("_fakes")
+def test_a_whole_number_will_do_for_a_fraction(path):
+    path.write_text("[[stage]]\nretriever = 'bm25'\nb = 1\n")
+
+    [step] = Pipeline.load(path, DOCUMENTS).steps
+
+    assert repr(step.stage.options) == "(1.0, True)"
+
+
 @pytest.mark.usefixtures("_fakes")
 def test_a_stage_that_needs_a_dataset_says_so(path):
     path.write_text(TOML)
