@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 from importlib import import_module
 from pathlib import Path
@@ -249,11 +250,12 @@ def test_without_triton_the_reference_stands_alone(name, monkeypatch):
 
 
 @pytest.mark.skipif(not HAS_TRITON, reason="triton is not installed")
-def test_kernels_are_for_gpus():
+def test_kernels_are_for_gpus_and_for_where_no_gradient_is_wanted():
     q, k, v = (part.to(DEVICE) for part in qkv(3, 2, 2, 32, torch.float32))
     ends = starts([3]).to(DEVICE)
 
-    assert varlen_attention.pick(q, k, v, ends, 3).name == ("triton" if DEVICE == "cuda" else "reference")
+    at_hand = DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+    assert varlen_attention.pick(q, k, v, ends, 3).name == ("triton" if at_hand else "reference")
     assert varlen_attention.pick(*(part[..., :31] for part in (q, k, v)), ends, 3).name == "reference"
     assert set_attention.pick(q.requires_grad_(), k, v, ends, 3, ends).name == "reference"
 
@@ -271,5 +273,5 @@ def test_the_example_of_the_page_runs():
 
     exec(page.partition("```python\n")[2].partition("```")[0], left)
 
-    assert left["provider"] == "reference"
-    assert torch.equal(left["output"], left["defined"])
+    assert left["provider"] in varlen_attention.providers
+    close(left["output"], left["defined"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from kernel_harness import ARCHITECTURES, CASES_BY_OP, DTYPES, HAS_TRITON, check_provider, compiled
@@ -27,6 +28,14 @@ def test_kernels_compile_and_fit_the_gpu(op, row, arch, record_property):
     kernels = compiled(op, "triton", row, "bfloat16", arch)
 
     for kernel in kernels:
-        record_property(kernel.kernel, f"{kernel.registers} registers, {kernel.shared} bytes shared")
+        record_property(
+            kernel.kernel, f"{kernel.registers} registers, {kernel.shared} bytes shared, {kernel.stack} on the stack"
+        )
         assert 0 < kernel.registers <= 255
         assert kernel.shared <= ARCHITECTURES[arch]
+
+
+def test_the_page_about_kernels_names_every_op():
+    page = (Path(__file__).resolve().parents[2] / "docs/kernels.md").read_text(encoding="utf-8")
+
+    assert [op for op in CASES_BY_OP() if f"`{op}`" not in page] == []
