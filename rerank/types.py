@@ -9,11 +9,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TypeAlias, overload
+from typing import SupportsFloat, TypeAlias, overload
 
 from rerank.errors import InputError
 
-__all__ = ["Candidate", "Document", "Qrels", "Query", "Ranking", "Run", "Scores"]
+__all__ = ["LARGEST_RELEVANCE", "Candidate", "Document", "Qrels", "Query", "Ranking", "Run", "Scores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Query:
         instruction: what kind of relevance is meant, for the models that read one.
 
     Raises:
-        InputError: when the text is empty.
+        InputError: when the text is empty, or one of the three is no str.
     """
 
     query_id: str
@@ -34,17 +34,27 @@ class Query:
     instruction: str = ""
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.query_id, str) and isinstance(self.text, str) and isinstance(self.instruction, str)):
+            raise _no_text(self, "query_id", "text", "instruction")
         if not self.text.strip():
             raise InputError(f"query {self.query_id!r} has no text; give it some or leave the query out")
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The unit that is ranked: an id, a text (which may be empty) and perhaps a title."""
+    """The unit that is ranked: an id, a text (which may be empty) and perhaps a title.
+
+    Raises:
+        InputError: when one of the three is no str.
+    """
 
     doc_id: str
     text: str
     title: str = ""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.doc_id, str) and isinstance(self.text, str) and isinstance(self.title, str)):
+            raise _no_text(self, "doc_id", "text", "title")
 
     @property
     def full_text(self) -> str:
@@ -54,10 +64,22 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A document and the score of the stage that ranked it: higher is better; None where it did not score it."""
+    """A document and the score of the stage that ranked it: higher is better; None where it did not score it.
+
+    Whatever else converts to a float (an int, a scalar of numpy) is kept as Python's own.
+
+    Raises:
+        InputError: when the document is none, or the score is a bool, no number or too large for a float.
+    """
 
     document: Document
     score: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.document, Document):
+            raise InputError(f"a candidate's document is {self.document!r}; a Document is wanted")
+        if self.score is not None and type(self.score) is not float:  # numpy's float64 is a kind of float
+            object.__setattr__(self, "score", _as_float(self.document, self.score))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +87,20 @@ class Ranking(Sequence[Candidate]):
     """One query's candidates, best first. The order is authoritative; scores say what the method measured.
 
     The scored candidates come first, their scores finite and non-increasing; those that the stage did not score follow
-    in their old order with None. Ties are legal.
+    in their old order with None. Ties are legal. Candidates may be given as any iterable and are kept as a tuple.
 
     Raises:
-        InputError: when two candidates share an id, or the scores break the rule above.
+        InputError: when two candidates share an id, the scores break the rule above, or something is of another type.
     """
 
     query: Query
     candidates: tuple[Candidate, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        if not isinstance(self.query, Query):
+            raise InputError(f"the query of a ranking is {self.query!r}; a Query is wanted")
+        if type(self.candidates) is not tuple:
+            object.__setattr__(self, "candidates", _as_tuple(self.query, self.candidates))
         _check_ids(self.query, self.candidates)
         _check_scores(self.query, self.candidates)
 
@@ -105,20 +131,25 @@ class Ranking(Sequence[Candidate]):
 
     @classmethod
     def by_score(cls, query: Query, documents: Sequence[Document], scores: Sequence[float]) -> Ranking:
-        """Documents by descending score; equal scores keep the incoming order."""
+        """Documents by descending score; equal scores keep the incoming order.
+
+        Raises:
+            InputError: when there are not as many scores as documents, or one is no finite number.
+        """
         if len(documents) != len(scores):
             raise InputError(f"{len(documents)} documents but {len(scores)} scores for query {query.query_id!r}")
-        best_first = sorted(range(len(documents)), key=lambda index: -scores[index])
-        return cls(query, tuple(Candidate(documents[index], float(scores[index])) for index in best_first))
+        numbers = [_as_float(document, score) for document, score in zip(documents, scores, strict=True)]
+        best_first = sorted(range(len(documents)), key=lambda index: -numbers[index])
+        return cls(query, tuple(Candidate(documents[index], numbers[index]) for index in best_first))
 
     @classmethod
     def by_order(cls, ranking: Ranking, order: Sequence[Document]) -> Ranking:
         """The same documents in another order, unscored: the method measured an order and nothing else.
 
         Raises:
-            InputError: when `order` is no permutation of the ranking's documents.
+            InputError: when `order` is no permutation of the ranking's documents, titles and texts included.
         """
-        if sorted(document.doc_id for document in order) != sorted(document.doc_id for document in ranking.documents):
+        if len(order) != len(ranking) or set(order) != set(ranking.documents):
             raise InputError(
                 f"the new order of query {ranking.query.query_id!r} does not hold the documents of the old one"
             )
@@ -135,13 +166,47 @@ Run: TypeAlias = Mapping[str, Ranking]
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 """query_id -> doc_id -> relevance."""
 
+LARGEST_RELEVANCE = 1_000_000
+"""A relevance beyond ± this is refused: trec_eval counts every grade up to the largest, in memory and in time."""
+
 Scores: TypeAlias = Mapping[str, Mapping[str, float]]
 """query_id -> doc_id -> score, best first: a run without texts, as a TREC file holds it."""
+
+
+def _no_text(value: Query | Document, *names: str) -> InputError:
+    name = next(name for name in names if not isinstance(getattr(value, name), str))
+    of = "" if name == names[0] else f" of {names[0]} {getattr(value, names[0])!r}"
+    return InputError(f"the {name}{of} is {getattr(value, name)!r}; a str is wanted")
+
+
+def _as_float(document: Document, score: object) -> float:
+    if type(score) is float:
+        return score
+    if not isinstance(score, SupportsFloat) or type(score).__name__ in ("bool", "bool_"):  # numpy's two names for it
+        raise _no_score(document, score)
+    try:
+        return float(score)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _no_score(document, score) from error
+
+
+def _no_score(document: Document, score: object) -> InputError:
+    # of a whole number the size alone: Python refuses to write one of thousands of digits
+    shown = f"{score.bit_length():,} bits long" if type(score) is int else repr(score)
+    return InputError(f"document {document.doc_id!r} has a score that is {shown}; a float is wanted")
+
+
+def _as_tuple(query: Query, candidates: object) -> tuple[Candidate, ...]:
+    if not isinstance(candidates, Iterable):
+        raise InputError(f"the candidates of query {query.query_id!r} are {candidates!r}; an iterable is wanted")
+    return tuple(candidates)
 
 
 def _check_ids(query: Query, candidates: tuple[Candidate, ...]) -> None:
     seen: set[str] = set()
     for candidate in candidates:
+        if not isinstance(candidate, Candidate):
+            raise InputError(f"query {query.query_id!r} has {candidate!r} among its candidates; a Candidate is wanted")
         doc_id = candidate.document.doc_id
         if doc_id in seen:
             raise InputError(f"document {doc_id!r} occurs twice among the candidates of query {query.query_id!r}")
