@@ -24,7 +24,7 @@ import numpy as np
 from rerank.errors import InputError, UnknownName
 from rerank.registry import unknown
 from rerank.significance import LEVEL, RESAMPLES, SEED, Comparison, Interval, holm, interval, paired
-from rerank.types import Qrels, Ranking, Run, Scores
+from rerank.types import LARGEST_RELEVANCE, Qrels, Ranking, Run, Scores
 
 __all__ = ["Comparison", "Evaluation", "Interval", "compare", "evaluate", "holm", "interval"]
 
@@ -86,7 +86,7 @@ def evaluate(qrels: Qrels, run: Run | Scores, measures: Sequence[str] = ("nDCG@1
     Raises:
         UnknownName: when nothing measures by a name.
         InputError: when a measure cannot be read or computed, there are no judgments, the run shares no query with
-            them, or a score is not finite.
+            them, a score is not finite, or a relevance is no whole number or beyond ±1,000,000.
     """
     if isinstance(measures, str) or not measures:
         raise InputError(f"measures is {measures!r}; it must be a list of names, such as ['nDCG@10']")
@@ -128,9 +128,15 @@ def compare(
 def _judgments(query_id: str, docs: Mapping[str, int]) -> dict[str, int]:
     """Relevance as Python's own int, which pytrec_eval insists on."""
     try:
-        return {doc_id: operator.index(relevance) for doc_id, relevance in docs.items()}
+        judged = {doc_id: operator.index(relevance) for doc_id, relevance in docs.items()}
     except TypeError as error:
         raise InputError(f"query {query_id!r} has a relevance that is no whole number: {error}") from error
+    for doc_id, relevance in judged.items():
+        if not -LARGEST_RELEVANCE <= relevance <= LARGEST_RELEVANCE:
+            raise InputError(
+                f"the relevance of document {doc_id!r} for query {query_id!r} is beyond ±{LARGEST_RELEVANCE:,}"
+            )
+    return judged
 
 
 def _order(query_id: str, ranked: Ranking | Mapping[str, float]) -> list[str]:

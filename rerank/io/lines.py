@@ -47,9 +47,10 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         FileError: as `lines` does, and when a line is no JSON object in UTF-8.
     """
     for number, line in lines(path):
+        text = decoded(line, f"{path}:{number}")
         try:
-            value = json.loads(decoded(line, f"{path}:{number}"))
-        except (json.JSONDecodeError, RecursionError) as error:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits is a bare ValueError
             raise FileError(f"{path}:{number}: no JSON ({error}): {shown(line)}") from error
         if not isinstance(value, dict):
             raise FileError(f"{path}:{number}: a JSON object should stand here: {shown(line)}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from numbers import Integral
 from pathlib import Path
 
 from rerank.errors import FileError, InputError
 from rerank.io.atomic import atomic_write
 from rerank.io.lines import decoded, lines, shown
-from rerank.types import Qrels
+from rerank.types import LARGEST_RELEVANCE, Qrels
 
 __all__ = ["read_qrels", "write_qrels"]
 
@@ -25,7 +26,7 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
 
     Raises:
         FileError: when the file cannot be read or holds no judgment, a line has another number of columns or a
-            relevance that is no whole number, or a document is judged twice for a query.
+            relevance that is no whole number or beyond ±1,000,000, or a document is judged twice for a query.
     """
     qrels: dict[str, dict[str, int]] = {}
     seen: dict[tuple[str, str], int] = {}
@@ -45,7 +46,8 @@ def write_qrels(path: str | Path, qrels: Qrels) -> None:
     """Write judgments: BEIR's columns when the name ends in `.tsv` or `.tsv.gz`, else TREC's.
 
     Raises:
-        InputError: when an id is empty or holds white space, or there is no judgment.
+        InputError: when an id is empty or holds white space, a relevance is no whole number or beyond ±1,000,000, or
+            there is no judgment.
         FileError: when the file cannot be written.
     """
     beir = str(path).removesuffix(".gz").endswith(".tsv")
@@ -56,6 +58,7 @@ def write_qrels(path: str | Path, qrels: Qrels) -> None:
         for query_id, judged in qrels.items():
             for doc_id, relevance in judged.items():
                 _check_ids(query_id, doc_id)
+                _check_relevance(query_id, doc_id, relevance)
                 file.write(f"{query_id}\t{doc_id}\t{relevance}\n" if beir else f"{query_id} 0 {doc_id} {relevance}\n")
 
 
@@ -70,13 +73,29 @@ def _judgments(path: str | Path) -> Iterator[tuple[int, str, str, int]]:
         if columns not in (3, 4) or len(fields) != columns or not all(fields):
             wanted = columns if columns in (3, 4) else "3 (BEIR) or 4 (TREC)"
             raise FileError(f"{path}:{number}: {len(fields)} columns where {wanted} are wanted: {shown(line)}")
-        if not _INTEGER.fullmatch(fields[-1]):
-            raise FileError(f"{path}:{number}: the relevance {shown(fields[-1])} is no whole number: {shown(line)}")
         where = f"{path}:{number}"
-        yield number, decoded(fields[0], where), decoded(fields[-2], where), int(fields[-1])
+        yield number, decoded(fields[0], where), decoded(fields[-2], where), _relevance(fields[-1], line, where)
+
+
+def _relevance(field: bytes, line: bytes, where: str) -> int:
+    if not _INTEGER.fullmatch(field):
+        raise FileError(f"{where}: the relevance {shown(field)} is no whole number: {shown(line)}")
+    digits = field.lstrip(b"+-").lstrip(b"0") or b"0"
+    if len(digits) > len(str(LARGEST_RELEVANCE)) or int(digits) > LARGEST_RELEVANCE:  # int() wants few digits
+        raise FileError(f"{where}: the relevance {shown(field)} is beyond ±{LARGEST_RELEVANCE:,}: {shown(line)}")
+    return -int(digits) if field.startswith(b"-") else int(digits)
 
 
 def _check_ids(query_id: str, doc_id: str) -> None:
     for what, word in (("query", query_id), ("document", doc_id)):
         if word.split() != [word]:
             raise InputError(f"the {what} id {word!r} is empty or holds white space, which parts the columns of qrels")
+
+
+def _check_relevance(query_id: str, doc_id: str, relevance: int) -> None:
+    whole = isinstance(relevance, Integral) and not isinstance(relevance, bool)
+    if not whole or not -LARGEST_RELEVANCE <= relevance <= LARGEST_RELEVANCE:
+        raise InputError(
+            f"the relevance of document {doc_id!r} for query {query_id!r} is no whole number within "
+            f"±{LARGEST_RELEVANCE:,}"
+        )

@@ -171,6 +171,8 @@ def test_a_measure_without_a_value_for_some_query_is_an_error():
         (QRELS, {"q1": {"a": math.nan}}, "document 'a' of query 'q1' has the score nan"),
         (QRELS, {"q1": {"a": 1.0, "b": 1e300}}, "document 'b' of query 'q1' has the score 1e+300"),
         ({"q1": {"a": 0.5}}, RUN, "query 'q1' has a relevance that is no whole number"),
+        ({"q1": {"a": 1_000_001}}, RUN, "the relevance of document 'a' for query 'q1' is beyond ±1,000,000"),
+        ({"q1": {"a": -(10**20)}}, RUN, "the relevance of document 'a' for query 'q1' is beyond ±1,000,000"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(qrels, run, words):
@@ -178,6 +180,14 @@ def test_what_cannot_be_evaluated_is_refused(qrels, run, words):
         evaluate(qrels, run)
 
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("relevance", [1_000_000, -1_000_000])
+def test_the_largest_relevance_is_evaluated(relevance):
+    found = evaluate({"q": {"a": relevance, "b": 1}}, {"q": {"a": 2.0, "b": 1.0}}, ["RR", "nDCG@10", "Judged@10"])
+
+    assert found.means["RR"] == (1.0 if relevance > 0 else 0.5)
+    assert found.means["Judged@10"] == 1.0
 
 
 def test_measures_are_a_list_not_one_name():

@@ -20,6 +20,9 @@ WRONG_QRELS = [
     ("q 0 d 1\nq 0 e\n", ":2: 3 columns where 4 are wanted"),
     ("q 0 d 1.5\n", ":1: the relevance '1.5' is no whole number: 'q 0 d 1.5'"),
     ("query-id\tcorpus-id\tscore\nq\td\thigh\n", ":2: the relevance 'high' is no whole number"),
+    ("q 0 d 1000000\nq 0 e -1000001\n", ":2: the relevance '-1000001' is beyond ±1,000,000: 'q 0 e -1000001'"),
+    ("q\td\t99999999999999999999\n", ":1: the relevance '99999999999999999999' is beyond ±1,000,000"),
+    ("q 0 d " + "9" * 6000, ":1: the relevance '999"),
     ("topic\tdocument\trelevance\nq\td\t1\n", ":1: the relevance 'relevance' is no whole number"),
     ("q\t\t1\n", ":1: 3 columns"),
     ("q 0 d 1\n\nr 0 d 1\nq 0 d 1\n", ":4: document 'd' is judged for query 'q' in line 1 too"),
@@ -34,6 +37,7 @@ WRONG_CORPORA = [
     ('{"_id": "a", "text": "t", "title": 3}\n', ":1: 'title' is 3; a text is wanted"),
     ('{"_id": "a", "text": "t"}\n\n{"_id": "a", "text": "u"}\n', ":3: the document id 'a' stands in line 1 too"),
     ('{"_id": "a", "text": "t"}\n{"_id": "b", "te', ":2: no JSON (Unterminated string"),
+    ('{"_id": ' + "9" * 6000 + ', "text": "t"}', ":1: no JSON (Exceeds the limit"),
     ('{"_id": "a", "text": "t"}\n["b"]\n', """:2: a JSON object should stand here: '["b"]'"""),
     (b'{"_id": "a", "text": "\xff"}\n', ":1: no UTF-8 (byte 23 of the text)"),
 ]
@@ -148,6 +152,9 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path):
         ([document], [], {"q": {"a": 1}}),
         ([document], [query], {}),
         ([document], [query], {"q q": {"a": 1}}),
+        ([document], [query], {"q": {"a": 1_000_001}}),
+        ([document], [query], {"q": {"a": 0.5}}),
+        ([document], [query], {"q": {"a": True}}),
     ]:
         with pytest.raises(InputError):
             write_beir(tmp_path, documents, queries, qrels)
