@@ -25,7 +25,7 @@ from rerank.engine.encoder import HEAD_ROWS
 from rerank.engine.t5_decoder import FoldedDecoder, PaddedMemory, Past, RaggedMemory
 from rerank.engine.t5_encoder import PackedEncoder, PaddedEncoder, Work, rectangle
 from rerank.engine.t5_model import check_t5, head_scale, quicken
-from rerank.errors import CheckpointError, InputError
+from rerank.errors import CheckpointError, InputError, JudgeError
 
 __all__ = ["EncoderDecoder", "Scored", "Written"]
 
@@ -92,7 +92,7 @@ class EncoderDecoder:
         self._encoder = PackedEncoder(model) if self.packs else PaddedEncoder(model)
         self._decoder = FoldedDecoder(model, fused=self._encoder.fused)
         self._scale = head_scale(model.config)
-        self._compare(self.score(probes, range(10)).logits, expected)
+        self._compare(self.score(probes, range(10), prefix=[0]).logits, expected)
 
     @property
     def execution(self) -> str:
@@ -127,13 +127,13 @@ class EncoderDecoder:
         work = Work()
         states = self._encode(groups, work)
         head = self._head(targets)
-        logits = [torch.empty(0, len(targets))]
-        for part in _parts(states):
+        logits = [torch.empty(0, len(targets), device=self.device)]
+        for part in self._parts(states):
             memory, rows = self._memory(part)
             hidden = self._decoder.after(prefix, rows, memory, work)
-            logits.append(self._read(hidden, head, work)[: len(part)].cpu())
+            logits.append(self._read(hidden, head, work)[: len(part)])
         tokens = sum(len(state) for state in states)
-        return Scored(torch.cat(logits), tokens, work.rows - tokens, work.flops)
+        return Scored(torch.cat(logits).cpu(), tokens, work.rows - tokens, work.flops)
 
     @torch.inference_mode()
     def generate(
@@ -154,6 +154,7 @@ class EncoderDecoder:
 
         Raises:
             InputError: when a text is empty, an id is not in the vocabulary, or nothing may be written.
+            JudgeError: when the model gives NaN or an infinity.
         """
         if max_tokens < 1:
             raise InputError(f"max_tokens={max_tokens} leaves nothing to write; choose at least 1")
@@ -163,7 +164,7 @@ class EncoderDecoder:
         states = self._encode(groups, work)
         head = self._head(choices)
         texts: list[list[int]] = []
-        for part in _parts(states):
+        for part in self._parts(states):
             texts += self._write(part, head, choices, prefix, max_tokens, work)
         tokens = sum(len(state) for state in states)
         return Written(texts, tokens, work.rows - tokens, work.flops)
@@ -186,6 +187,12 @@ class EncoderDecoder:
 
     # -- decoder ---------------------------------------------------------------------------------------------------
 
+    def _parts(self, states: list[Tensor]) -> Iterator[list[Tensor]]:
+        """Groups that one pass of the decoder serves."""
+        size = HEAD_ROWS if self.packs else max(1, len(states))
+        for start in range(0, len(states), size):
+            yield states[start : start + size]
+
     def _memory(self, states: Sequence[Tensor]) -> tuple[RaggedMemory | PaddedMemory, int]:
         """What a part of the groups attends to, and the rows that the decoder computes for it."""
         return (RaggedMemory(states), HEAD_ROWS) if self.packs else (PaddedMemory(states), len(states))
@@ -199,8 +206,12 @@ class EncoderDecoder:
         live = set(range(len(states)))
         ids = torch.tensor([prefix] * rows, device=self.device)
         for _ in range(limit):
-            logits = self._read(self._decoder.step(ids, memory, past, work), head, work)
-            ids = choices[logits.argmax(-1)][:, None]  # [rows, 1]
+            best, place = self._read(self._decoder.step(ids, memory, past, work), head, work).max(-1)
+            if not best[sorted(live)].isfinite().all():
+                raise JudgeError(
+                    f"{type(self.model).__name__} gave a logit that is no finite number; try dtype='float32'"
+                )
+            ids = choices[place][:, None]  # [rows, 1]
             written = ids[:, 0].tolist()
             for row in sorted(live):
                 texts[row].append(written[row])
@@ -233,10 +244,12 @@ class EncoderDecoder:
         return set(end) if isinstance(end, list) else {end}
 
     def _prefix(self, prefix: Sequence[int] | None) -> list[int]:
-        start = self.model.config.decoder_start_token_id
-        if prefix is None and start is None:
-            raise InputError("this checkpoint names no decoder_start_token_id; give the decoder's prefix")
-        ids = [start] if prefix is None else list(prefix)
+        start: int | None = getattr(self.model.config, "decoder_start_token_id", None)
+        if prefix is None:
+            if start is None:
+                raise InputError("this checkpoint names no decoder_start_token_id; give the decoder's prefix")
+            prefix = [start]
+        ids = list(prefix)
         if not ids:
             raise InputError("prefix=[] gives the decoder nothing to read; it begins with the start token")
         self._check_ids("prefix", ids)
@@ -254,8 +267,8 @@ class EncoderDecoder:
 
     @torch.inference_mode()
     def _stock(self, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Logits of the first ten ids from the model's own forward."""
-        start = torch.tensor([self._prefix(None)] * len(texts), device=self.device)
+        """Logits of the first ten ids after id 0, from the model's own forward."""
+        start = torch.zeros(len(texts), 1, dtype=torch.long, device=self.device)
         ids, mask = rectangle(texts, self.device)
         logits: Tensor = self.model(input_ids=ids, attention_mask=mask, decoder_input_ids=start).logits
         return logits[:, -1, :10].float().cpu()
@@ -269,8 +282,3 @@ class EncoderDecoder:
                 f"({got[0, :3].tolist()} for {expected[0, :3].tolist()}); "
                 "please report it with the version of transformers"
             )
-
-
-def _parts(states: list[Tensor]) -> Iterator[list[Tensor]]:
-    for start in range(0, len(states), HEAD_ROWS):
-        yield states[start : start + HEAD_ROWS]

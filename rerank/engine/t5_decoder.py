@@ -21,6 +21,8 @@ from rerank.engine.t5_encoder import Work, bias_line, fuse, weights
 
 __all__ = ["FoldedDecoder", "Memory", "PaddedMemory", "Past", "RaggedMemory"]
 
+KEPT = 64  # prefixes whose first self-attention is remembered
+
 Past = list[tuple[Tensor, Tensor]]
 """Keys and values of the positions already decoded, of each layer: [rows, heads, positions, dim of a head]."""
 
@@ -125,6 +127,8 @@ class FoldedDecoder:
         """
         key = tuple(prefix)
         if key not in self._begun:
+            if len(self._begun) == KEPT:
+                self._begun.clear()
             ids = torch.tensor([key] * rows, device=self._stack.device)
             self._begun[key] = self._attend_to_self(0, self._stack.embed_tokens(ids), None, Work())[:1]
         begun = self._begun[key].expand(rows, -1, -1)

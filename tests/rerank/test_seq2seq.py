@@ -17,7 +17,7 @@ from rerank.engine.encoder import HEAD_ROWS
 from rerank.engine.seq2seq import EncoderDecoder
 from rerank.engine.t5_encoder import PackedEncoder, Work
 from rerank.engine.t5_model import FAMILIES
-from rerank.errors import CheckpointError, InputError
+from rerank.errors import CheckpointError, InputError, JudgeError
 
 SMALL = {
     "vocab_size": 200,
@@ -106,7 +106,7 @@ def test_scores_equal_the_plain_loop_on_200_texts(name):
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_forced_prefix_equals_the_plain_loop(name, mode):
     model = t5(name)
-    texts = random_texts(12, seed=random.randrange(2**32), longest=150)
+    texts = random_texts(10, seed=random.randrange(2**32), longest=150)
     lone, primed = plain(model, texts, [0]), plain(model, texts, [0, 54, 7])
 
     engine = EncoderDecoder(model, mode=mode)
@@ -127,15 +127,14 @@ def test_packed_states_equal_the_stock_encoder(name):
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("name", ["t5", "t5 v1.1", "umt5"])
+@pytest.mark.parametrize(("name", "fused"), [("t5", True), ("t5 v1.1", True), ("umt5", True), ("t5 v1.1", False)])
 def test_bits_do_not_depend_on_batch_order_neighbours_or_threads(name, fused, monkeypatch):
     if not fused:
         monkeypatch.setattr(linear, "available", lambda model: False)
     engine = EncoderDecoder(t5(name))
-    texts = random_texts(40, seed=11, longest=200)  # more than one chunk of decoder rows
+    texts = random_texts(35, seed=11, longest=200)  # more than one chunk of decoder rows
     neighbour = random_texts(3, seed=3, longest=500)[2]
-    order = random.Random(4).sample(range(40), 40)
+    order = random.Random(4).sample(range(35), 35)
     threads = torch.get_num_threads()
 
     whole = engine.score(texts, TARGETS).logits
@@ -175,9 +174,9 @@ def test_writing_equals_greedy_generate(name, mode):
     model = t5(name)
     texts = random_texts(4, seed=5, longest=60)
     groups = [[texts[0]], [texts[1]], texts[2:], [texts[2]]]
-    expected = [written_by_transformers(model, group, 25) for group in groups]
+    expected = [written_by_transformers(model, group, 12) for group in groups]
 
-    got = EncoderDecoder(model, mode=mode).generate(groups, max_tokens=25)
+    got = EncoderDecoder(model, mode=mode).generate(groups, max_tokens=12)
 
     assert got.texts == expected
     assert len(set(map(tuple, expected))) > 1, "groups that are all answered alike prove nothing"
@@ -285,6 +284,25 @@ def test_half_precision_keeps_its_head_in_float32():
     assert logits.dtype == torch.float32
     assert len(set(logits[:, 0].tolist())) > 35  # a bfloat16 head would make ties
     assert (logits - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_writing_what_is_no_number_is_an_error():
+    model = t5("mt5")
+    engine = EncoderDecoder(model)
+    model.lm_head.weight.data[5] = float("nan")
+
+    with pytest.raises(JudgeError, match="no finite number"):
+        engine.generate([[[7, 8]]], max_tokens=2)
+
+
+def test_a_checkpoint_without_a_start_token_wants_a_prefix():
+    model = t5("t5")
+    model.config.decoder_start_token_id = None
+    engine = EncoderDecoder(model)
+
+    assert engine.score([[5]], TARGETS, prefix=[0]).logits.shape == (1, 3)
+    with pytest.raises(InputError, match="decoder_start_token_id"):
+        engine.score([[5]], TARGETS)
 
 
 def test_no_text_has_no_logits():
