@@ -30,6 +30,9 @@ READ_BY_TOKENIZERS = (
 )
 
 
+_KINDS = {dict: "a JSON object", list: "a list", int: "a whole number"}
+
+
 def kind(folder: str | Path) -> str:
     """What a checkpoint is, read from its config and never from its name.
 
@@ -45,9 +48,9 @@ def kind(folder: str | Path) -> str:
     model = _architecture(folder, config)
     if not model.endswith("ForSequenceClassification"):
         raise _no_reranker(folder, f"a {model}")
-    if (labels := _labels(config)) not in (1, 2):
+    if (labels := _labels(folder, config)) not in (1, 2):
         raise _no_reranker(folder, f"a {model} with {labels} logits")
-    if code := config.get("auto_map", {}).get("AutoModelForSequenceClassification"):
+    if code := (_field(folder, config, "auto_map", dict) or {}).get("AutoModelForSequenceClassification"):
         raise CheckpointError(
             f"{folder} needs Python code of its own ({code}), and code from a checkpoint is never run"
         )
@@ -126,16 +129,25 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _architecture(folder: Path, config: dict[str, Any]) -> str:
-    architectures = config.get("architectures") or []
+    architectures = _field(folder, config, "architectures", list)
     if not architectures:
         raise CheckpointError(f"{folder / 'config.json'} does not say what model it is: it has no 'architectures'")
     return str(architectures[0])
 
 
-def _labels(config: dict[str, Any]) -> int:
-    if "num_labels" in config:
-        return int(config["num_labels"])
-    return len(config.get("id2label") or {}) or 2  # transformers writes no labels when there are two
+def _labels(folder: Path, config: dict[str, Any]) -> int:
+    number = _field(folder, config, "num_labels", int)
+    if number is not None:
+        return int(number)
+    return len(_field(folder, config, "id2label", dict) or {}) or 2  # transformers writes no labels when there are two
+
+
+def _field(folder: Path, config: dict[str, Any], key: str, wanted: type) -> Any:
+    """A field of the config, None when it is missing or null."""
+    value = config.get(key)
+    if value is not None and type(value) is not wanted:
+        raise CheckpointError(f"{folder / 'config.json'}: {key!r} is {value!r}; it must be {_KINDS[wanted]}")
+    return value
 
 
 def _no_reranker(folder: Path, what: str) -> CheckpointError:

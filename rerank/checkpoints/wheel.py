@@ -66,7 +66,7 @@ class Wheel:
         if self.format not in FORMATS:
             raise InputError(f"the format is {self.format!r}; it may be one of {', '.join(FORMATS)}")
         for name in self.files:
-            if name != PurePosixPath(name).name or "\\" in name:
+            if name in ("", "..") or name != PurePosixPath(name).name or "\\" in name:
                 raise InputError(f"the file {name!r} must be the plain name of a file in {self.path!r}")
 
     def __str__(self) -> str:
@@ -174,6 +174,9 @@ def _pip_download(requirement: str, place: Path) -> None:
 
 
 def _complaint(stderr: str) -> str:
-    """The last error of pip: earlier ones list what led to it."""
-    errors = [line.removeprefix("ERROR:").strip() for line in stderr.splitlines() if line.startswith("ERROR:")]
+    """The last error of pip: earlier ones list what led to it, and one that ends in a colon has a traceback below."""
+    said = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR:").strip() for line in said if line.startswith("ERROR:")]
+    if errors and errors[-1].endswith(":"):
+        return said[-1].removeprefix("ERROR:").strip()
     return errors[-1] if errors else one_line(stderr)

