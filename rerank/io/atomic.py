@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[A
     """A file to write to, which takes its place when the block ends well and leaves no trace when it does not.
 
     It is written beside its place under another name, flushed to the disk and renamed. A device or a pipe
-    (`/dev/stdout`) cannot be replaced and is written directly.
+    (`/dev/stdout`) cannot be replaced and is written directly. A file that it replaces hands its permissions on.
 
     Args:
         path: where the file shall be, in a folder that exists; a name in `.gz` is compressed, the same bytes each time.
@@ -49,7 +50,10 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[A
     place = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part") if replaced else Path(path)
     try:
         with ExitStack() as stack:
-            yield _layered(stack, _Output(path, place), mode)
+            raw = stack.enter_context(_Output(path, place))
+            if replaced and target.exists():
+                _keep_permissions(target, place, path)
+            yield _layered(stack, raw, mode)
         if replaced:
             _moved(place, target, path)
     except BaseException as error:
@@ -107,7 +111,6 @@ def _is_stream(path: str | Path) -> bool:
 
 def _layered(stack: ExitStack, raw: _Output, mode: str) -> Any:
     """Buffer, gzip and text over the raw file; closed from the top when the stack unwinds."""
-    stack.enter_context(raw)
     file: Any = stack.enter_context(io.BufferedWriter(raw))
     if str(raw._path).endswith(".gz"):
         file = stack.enter_context(gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0))
@@ -115,6 +118,14 @@ def _layered(stack: ExitStack, raw: _Output, mode: str) -> Any:
         file = stack.enter_context(io.TextIOWrapper(file, encoding="utf-8", newline="\n"))
     stack.push(raw.abandon)
     return file
+
+
+def _keep_permissions(target: Path, place: Path, path: str | Path) -> None:
+    """Before the first byte: what only its owner may read is never open to others."""
+    try:
+        place.chmod(stat.S_IMODE(target.stat().st_mode))
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def _moved(place: Path, target: Path, path: str | Path) -> None:

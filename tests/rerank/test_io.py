@@ -94,6 +94,23 @@ def test_equal_content_gives_equal_gzip_bytes(tmp_path):
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs permissions of POSIX")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_a_file_that_is_replaced_keeps_its_permissions(mode, tmp_path):
+    path = tmp_path / "secret.txt"
+    path.write_text("old")
+    path.chmod(mode)
+
+    with atomic_write(path) as file:
+        [part] = tmp_path.glob(".*.part")
+        while_written = part.stat().st_mode & 0o777
+        file.write("new")
+
+    assert while_written == mode
+    assert path.stat().st_mode & 0o777 == mode
+    assert path.read_text() == "new"
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
 @pytest.mark.parametrize("name", ["out.txt", "out.txt.gz"])
 def test_what_stops_in_the_middle_leaves_the_old_file_and_no_trace(stop, name, tmp_path):
