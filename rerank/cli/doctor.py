@@ -79,12 +79,17 @@ def _devices() -> dict[str, str]:
 
 
 def _kernels() -> dict[str, str]:
-    """The provider that each kernel picks."""
+    """The provider that each kernel picks on this machine, and those it has."""
+    import torch
+
     from rerank import registry
 
-    # TODO when the first kernel lands: the provider that each op picks on this machine, beside its name
-    ops = sorted(registry.TABLES.get("kernel", {}))
-    return dict.fromkeys(ops, "registered") or {"none yet": "everything runs on torch's own operators"}
+    def picked(op: Any) -> str:
+        able: list[str] = [name for name, one in op.providers.items() if not one.when_asked]
+        return able[-1] if torch.cuda.is_available() else [name for name in able if name != "triton"][-1]
+
+    ops = {name: registry.load("kernel", name) for name in registry.names("kernel")}
+    return {name: f"{picked(op)}, of {', '.join(op.providers)}" for name, op in ops.items()}
 
 
 def _caches() -> dict[str, Path]:

@@ -21,11 +21,13 @@ class Provider:
         name: "reference", "triton" …
         run: the function; same arguments and results as the reference.
         supports: (the op's arguments) -> True when `run` can take these, on this device.
+        when_asked: True when it is used within `using` alone, because nobody has shown yet that it is faster.
     """
 
     name: str
     run: Callable[..., Any]
     supports: Callable[..., bool]
+    when_asked: bool = False
 
 
 class Op:
@@ -46,15 +48,18 @@ class Op:
         """By name, the reference first."""
         return dict(self._providers)
 
-    def add(self, name: str, run: Callable[..., Any], supports: Callable[..., bool]) -> None:
-        """Add a provider; it is preferred to those added before it."""
-        self._providers[name] = Provider(name, run, supports)
+    def add(
+        self, name: str, run: Callable[..., Any], supports: Callable[..., bool], *, when_asked: bool = False
+    ) -> None:
+        """Add a provider; it is preferred to those added before it, unless it waits to be asked for."""
+        self._providers[name] = Provider(name, run, supports, when_asked)
 
     def pick(self, *args: Any, **options: Any) -> Provider:
         """The provider that a call with these arguments would use."""
         if (forced := self._forced.get()) is not None:
             return self._providers[forced]
-        return next(provider for provider in reversed(self._providers.values()) if provider.supports(*args, **options))
+        willing = (provider for provider in reversed(self._providers.values()) if not provider.when_asked)
+        return next(provider for provider in willing if provider.supports(*args, **options))
 
     @contextmanager
     def using(self, name: str) -> Iterator[None]:

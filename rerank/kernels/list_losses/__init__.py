@@ -7,7 +7,6 @@ gain nothing from it.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
 
 from rerank.kernels.list_losses import reference
 from rerank.kernels.op import Op
@@ -19,14 +18,9 @@ lambdarank = Op(reference.lambdarank)
 listmle = Op(reference.listmle)
 
 
-def _never(*args: Any, **options: Any) -> bool:
-    """TODO: `triton.supports` instead, once workload K3 has shown on a GPU that these are faster."""
-    return False
-
-
 if find_spec("triton"):
     from rerank.kernels.list_losses import triton
 
-    ranknet.add("triton", triton.ranknet, _never)
-    lambdarank.add("triton", triton.lambdarank, _never)
-    listmle.add("triton", triton.listmle, _never)
+    ranknet.add("triton", triton.ranknet, triton.supports, when_asked=True)
+    lambdarank.add("triton", triton.lambdarank, triton.supports, when_asked=True)
+    listmle.add("triton", triton.listmle, triton.supports, when_asked=True)
