@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from rerank.cli.screen import wrong_usage
 from rerank.errors import ConfigError, InputError
 
 __all__ = ["bm25_options", "buildable", "given", "parse_options"]
@@ -35,17 +36,32 @@ def bm25_options(command: Command) -> Command:
 
 
 def given(options: Mapping[str, Any], others: tuple[str, ...]) -> dict[str, Any]:
-    """The options that were given, by their names in Python."""
-    return {key: value for key, value in options.items() if value is not None} | parse_options(others)
+    """The options that were given, by their names in Python.
+
+    Raises:
+        UsageError: when one is given by its own name and by --option too.
+        InputError: as `parse_options` does.
+    """
+    named = {key: value for key, value in options.items() if value is not None}
+    parsed = parse_options(others)
+    if twice := sorted(named.keys() & parsed.keys()):
+        raise wrong_usage(f"--{twice[0].replace('_', '-')} and --option {twice[0]}=… exclude each other")
+    return named | parsed
 
 
 def parse_options(others: tuple[str, ...]) -> dict[str, Any]:
     """KEY=VALUE into a dict; what is no TOML value is taken as text.
 
     Raises:
+        UsageError: when a key is given twice.
         InputError: when there is no "=".
     """
-    return dict(_parsed(text) for text in others)
+    options: dict[str, Any] = {}
+    for key, value in map(_parsed, others):
+        if key in options:
+            raise wrong_usage(f"--option {key}=… is given twice")
+        options[key] = value
+    return options
 
 
 def buildable(name: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -9,7 +9,7 @@ import click
 
 from rerank.cli import names
 from rerank.cli.places import check_new_file
-from rerank.cli.screen import Screen, with_screen
+from rerank.cli.screen import Screen, with_screen, wrong_usage
 from rerank.errors import InputError
 from rerank.types import Document, Query, Ranking
 
@@ -39,9 +39,7 @@ def _methods(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     "--k",
     type=names.Count(0),
     metavar="N",
-    default=60,
-    show_default=True,
-    help="Of rrf: larger makes the heads of runs count less.",
+    help="Of rrf: larger makes the heads of runs count less.  [default: 60]",
 )
 @click.option("--cutoff", type=names.count_type, metavar="N", help="Write the best N of each query.  [default: all]")
 @names.output_option("The fused run.")
@@ -52,7 +50,7 @@ def fuse(
     runs: tuple[Path, ...],
     method: str,
     weights: str | None,
-    k: int,
+    k: int | None,
     cutoff: int | None,
     output: Path,
 ) -> None:
@@ -66,8 +64,11 @@ def fuse(
     from rerank import fusion
     from rerank.io import read_run, write_run
 
+    if k is not None and method in fusion.METHODS and method != "rrf":
+        raise wrong_usage(f"--k is of rrf, and of no use to {method}")
     check_new_file(output, *runs)
-    fused = fusion.fuse([read_run(run) for run in runs], method, weights=_numbers(weights), k=k)
+    options = {} if k is None else {"k": k}
+    fused = fusion.fuse([read_run(run) for run in runs], method, weights=_numbers(weights), **options)
     write_run(output, [_ranking(query_id, fused[query_id], cutoff) for query_id in fused], method)
     screen.answer({"output": str(output), "method": method, "runs": [str(run) for run in runs], "queries": len(fused)})
     screen.say(f"wrote {output}: {len(fused):,} queries from {len(runs)} runs by {method}")

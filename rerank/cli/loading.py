@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rerank.cli.screen import Screen
+from rerank.errors import InputError
+
+if TYPE_CHECKING:
+    from rerank.questions import Algorithm, Judge
 
 __all__ = ["check_model", "fetch_model"]
 
 
-def check_model(name: str, algorithm: str | None = None) -> None:
+def check_model(name: str, algorithm: str | None = None, judge: str | None = None) -> None:
     """Refuse what no download or loading could make good.
 
     Raises:
-        UnknownName: when there is no such checkpoint or algorithm.
+        UnknownName: when there is no such checkpoint, algorithm or judge.
         CheckpointError: when the checkpoint is on this machine and is no reranker.
+        InputError: when the algorithm asks what the judge does not answer.
     """
     from rerank import checkpoints, registry
 
-    if algorithm is not None and algorithm not in registry.names("algorithm"):
-        raise registry.unknown("algorithm", algorithm, registry.names("algorithm"))
-    if (folder := checkpoints.where(name)) is not None:
-        checkpoints.kind(folder)
+    asking = None if algorithm is None else registry.load("algorithm", algorithm)
+    folder = checkpoints.where(name)
+    kind = None if folder is None else checkpoints.kind(folder)
+    judge = judge or kind
+    if asking is not None and judge is not None:
+        _check_fit(asking, registry.load("judge", judge))
+
+
+def _check_fit(algorithm: Algorithm, judge: type[Judge]) -> None:
+    if unable := algorithm.asks - judge.answers:
+        asks, able = (", ".join(sorted(kind.__name__ for kind in kinds)) for kinds in (unable, judge.answers))
+        raise InputError(
+            f"{algorithm.name} asks {asks}, and {judge.__name__} answers only {able}; choose another algorithm"
+        )
 
 
 def fetch_model(name: str, screen: Screen, *, refresh: bool = False) -> Path:

@@ -45,6 +45,10 @@ BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 1
 """Exit codes; 130 is what shells say of a program that Ctrl-C ended."""
 
 
+LONGEST = 1000
+"""Characters of an error; a longer one holds somebody's text, and loses its middle."""
+
+
 class CommandLine(click.Group):
     """A group that loads its commands late and turns errors into one line and an exit code."""
 
@@ -153,7 +157,11 @@ def _fail(message: str, code: int) -> int:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(message.split())
+    """A message that fits on a screen; its ends, which say what and what to do, stay."""
+    line = " ".join(message.split())
+    if len(line) <= LONGEST:
+        return line
+    return f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
 
 
 def _without_stop(message: str) -> str:

@@ -17,7 +17,7 @@ from rerank.types import Ranking
 if TYPE_CHECKING:
     from rerank.rerankers.reranker import Reranker
 
-__all__ = ["chosen_journal", "closing", "interruptible", "journal_options", "keeps", "reranked"]
+__all__ = ["check_journal", "chosen_journal", "closing", "interruptible", "journal_options", "keeps", "reranked"]
 
 
 def journal_options(command: click.decorators.FC) -> click.decorators.FC:
@@ -43,12 +43,22 @@ def chosen_journal(output: Path, journal: Path | None, no_journal: bool, *inputs
     if no_journal or (journal is None and is_device(output)):
         return None
     chosen = journal if journal is not None else output.with_name(f"{output.name}.journal")
-    if is_device(chosen):
-        raise FileError(f"the journal {chosen} is no ordinary file, and could not be read again; choose another")
-    if chosen.resolve() == output.resolve():
-        raise InputError(f"--journal and --output are both {output}; give the journal another name")
-    check_new_file(chosen, *inputs)
+    check_journal(chosen, output, *inputs)
     return chosen
+
+
+def check_journal(journal: Path, output: Path, *inputs: Path | None) -> None:
+    """See that a journal can be written and read again, and that it is no other file of the command.
+
+    Raises:
+        FileError: when it cannot be written, or could not be read again.
+        InputError: when it is one of the other files.
+    """
+    if is_device(journal):
+        raise FileError(f"the journal {journal} is no ordinary file, and could not be read again; choose another")
+    if journal.resolve() == output.resolve():
+        raise InputError(f"the journal and --output are both {output}; give the journal another name")
+    check_new_file(journal, *inputs)
 
 
 @contextmanager

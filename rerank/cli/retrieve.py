@@ -11,8 +11,8 @@ import click
 from rerank.cli import names
 from rerank.cli.first_stage import bm25_options, given
 from rerank.cli.places import check_new_file
-from rerank.cli.screen import Screen, with_screen
-from rerank.errors import InputError
+from rerank.cli.screen import Screen, with_screen, wrong_usage
+from rerank.errors import InputError, RerankError
 from rerank.types import Ranking
 
 if TYPE_CHECKING:
@@ -119,7 +119,30 @@ def _stage(name: str, index: Path | None, options: Mapping[str, Any], dataset: D
     retriever = registry.load("retriever", name)
     if not hasattr(retriever, "open"):
         raise InputError(f"the retriever {name!r} needs no index; leave out --index")
-    return retriever.open(index)
+    opened = retriever.open(index)
+    _check_source(opened, index, dataset, screen)
+    return opened
+
+
+def _check_source(opened: Any, index: Path, dataset: Dataset, screen: Screen) -> None:
+    """An index of another collection would answer too, with the wrong documents."""
+    source = getattr(getattr(opened, "manifest", None), "source", "")
+    if not source:
+        screen.say(f"note: {index} does not say what it was built from; see that it is {dataset.name}")
+    elif not _is_of(source, dataset):
+        raise wrong_usage(f"{index} was built from {source}, not from {dataset.name}; give the index of that dataset")
+
+
+def _is_of(source: str, dataset: Dataset) -> bool:
+    """Whether an index of this source holds the dataset's documents, which are the same in every split."""
+    from rerank.datasets import Dataset
+
+    if source == dataset.name:
+        return True
+    try:
+        return Dataset.load(source).corpus_key == dataset.corpus_key
+    except RerankError:  # a folder is known by its name alone, its split behind it
+        return source.partition("/")[0] == dataset.name.partition("/")[0]
 
 
 def _bars(name: str, screen: Screen) -> dict[str, bool]:

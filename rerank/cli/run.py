@@ -14,7 +14,15 @@ from rerank.cli import names
 from rerank.cli.evaluate import split_measures
 from rerank.cli.loading import check_model, fetch_model
 from rerank.cli.places import check_new_file
-from rerank.cli.reranking import chosen_journal, closing, interruptible, journal_options, keeps, reranked
+from rerank.cli.reranking import (
+    check_journal,
+    chosen_journal,
+    closing,
+    interruptible,
+    journal_options,
+    keeps,
+    reranked,
+)
 from rerank.cli.screen import Screen, with_screen, wrong_usage
 from rerank.errors import InputError
 from rerank.pipeline import Pipeline, Stage
@@ -78,15 +86,20 @@ def run(
     from rerank.datasets import Dataset
     from rerank.io import write_run
 
+    if measures and not evaluated:
+        raise wrong_usage("--measures is of no use without --evaluate")
     check_new_file(output, file)
     record = chosen_journal(output, journal, no_journal, file)
-    tables = _journalled(_from_file(file, flags) if file is not None else _from_flags(flags), record)
+    tables = _from_file(file, flags) if file is not None else _from_flags(flags)
+    if (journal is not None or no_journal) and not _rerankers(tables):
+        raise wrong_usage(f"--{'no-journal' if no_journal else 'journal'} is of no use without a reranker")
+    tables = _journalled(tables, record)
     loaded = Dataset.load(dataset, split)
     asked = _checked_measures(measures, loaded) if evaluated else []
     where = str(file or "the options")
     Pipeline.check(tables, loaded, where=where)
+    journals = _journals(tables, output, file)
     _fetch(tables, screen)
-    journals = [Path(table["journal"]) for table in tables if "journal" in table]
     with interruptible(*journals), _watched(tables, loaded, where, screen) as pipeline:
         pipeline = pipeline if keep is None else pipeline % keep
         rankings = pipeline.run(loaded.queries)
@@ -130,7 +143,7 @@ def _from_flags(flags: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _journalled(tables: list[dict[str, Any]], journal: Path | None) -> list[dict[str, Any]]:
     """A journal for every reranker that names none of its own."""
-    rerankers = [table for table in tables if isinstance(table, Mapping) and "reranker" in table]
+    rerankers = _rerankers(tables)
     if journal is None or not rerankers:
         return tables
     numbered = {id(table): number for number, table in enumerate(tables, start=1)}
@@ -142,14 +155,31 @@ def _journalled(tables: list[dict[str, Any]], journal: Path | None) -> list[dict
     return [{"journal": place(table), **table} if table in rerankers else table for table in tables]
 
 
-def _fetch(tables: Sequence[Any], screen: Screen) -> None:
+def _rerankers(tables: Sequence[Any]) -> list[dict[str, Any]]:
+    return [table for table in tables if isinstance(table, dict) and "reranker" in table]
+
+
+def _journals(tables: Sequence[Mapping[str, Any]], output: Path, file: Path | None) -> list[Path]:
+    """The journals of all stages, each held to what --journal is held to, and to be no other stage's."""
+    read = [Path(table[key]) for table in tables for key in ("path", "index") if key in table]
+    journals: list[Path] = []
+    for table in tables:
+        if "journal" in table:
+            journal = Path(table["journal"])
+            if journal.resolve() in (other.resolve() for other in journals):
+                raise InputError(f"two stages have the journal {journal}; give each its own")
+            check_journal(journal, output, file, *read)
+            journals.append(journal)
+    return journals
+
+
+def _fetch(tables: Sequence[Mapping[str, Any]], screen: Screen) -> None:
     """Check every model before the first is downloaded."""
-    models = [table["reranker"] for table in tables if isinstance(table, Mapping) and "reranker" in table]
-    named = [model for model in models if isinstance(model, str)]
-    for model in named:
-        check_model(model)
-    for model in named:
-        fetch_model(model, screen)
+    rerankers = _rerankers(tables)
+    for table in rerankers:
+        check_model(table["reranker"], table.get("algorithm"), table.get("judge"))
+    for table in rerankers:
+        fetch_model(table["reranker"], screen)
 
 
 class Watched(Stage):
@@ -166,6 +196,9 @@ class Watched(Stage):
 
     def rerank(self, rankings: Sequence[Ranking]) -> list[Ranking]:
         """See `rerank.rerankers.reranker.Reranker`."""
+        from rerank.io import run_scores
+
+        run_scores(rankings)  # ids that cannot stand in a TREC file are seen now and not at the end
         self.given = list(rankings)
         return reranked(self.reranker, rankings, self._screen)
 

@@ -28,6 +28,8 @@ def choose_device(name: str | None) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"there is no device {name!r}; say 'cpu', 'cuda' or 'cuda:0'") from error
+    if device.type not in ("cpu", "cuda") and not (device.type == "mps" and torch.backends.mps.is_available()):
+        raise InputError(f"device={name!r} cannot be used here; say 'cpu', 'cuda' or 'cuda:0'")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device={name!r}, but torch {torch.__version__} finds no CUDA device here; say 'cpu'")
     return device

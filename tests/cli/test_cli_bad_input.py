@@ -132,6 +132,8 @@ def test_a_cutoff_of_0(rerank_refused, option):
         ({"algorithm": "pointwize"}, "no algorithm is called 'pointwize'; did you mean 'pointwise'?"),
         ({"dataset": "novelevel"}, "no dataset is called 'novelevel'; did you mean 'noveleval'?"),
         ({"device": "gpu"}, "there is no device 'gpu'"),
+        ({"device": "meta"}, "device='meta' cannot be used here; say 'cpu', 'cuda' or 'cuda:0'"),
+        ({"device": "xla"}, "device='xla' cannot be used here"),
         ({"max-tokens": 65}, "max_tokens=65, but"),
         ({"dtype": "int3"}, "Invalid value for '--dtype'"),
     ],
@@ -154,6 +156,12 @@ def test_a_name_or_value_that_there_is_none_of(rerank_refused, options, said):
         (["retreive"], "no command is called 'retreive'; did you mean 'retrieve'?"),
         (["models", "fetch", "./nowhere"], "there is no folder ./nowhere"),
         (["fuse", "--run", "r", "--output", "o"], "cannot read r"),
+        (["run", "--retriever", "r", "--dataset", "d", "--output", "o", "--measures", "foo"], "without --evaluate"),
+        (["run", "--retriever", "r", "--dataset", "d", "--output", "o", "--journal", "j"], "--journal is of no use"),
+        (["run", "--retriever", "r", "--dataset", "d", "--output", "o", "--no-journal"], "--no-journal is of no use"),
+        (["fuse", "--run", "r", "--output", "o", "--method", "borda", "--k", "9"], "--k is of rrf, and of no use to"),
+        (["index", "--dataset", "d", "--retriever", "bm25", "--output", "o", "--option", "k1=3", "--k1", "2"], "--k1"),
+        (["index", "--dataset", "d", "--retriever", "bm25", "--output", "o", *["--option", "b=1"] * 2], "given twice"),
         (["list", "nothing"], "Invalid value for '[KIND]': 'nothing' is not one of 'rerankers'"),
     ],
 )
@@ -186,6 +194,100 @@ def test_a_pipeline_file_with_a_slip(refused, text, said, collection, tmp_path, 
 
     assert said in refused("run", tmp_path / "my.toml", "--dataset", collection, "--output", tmp_path / "out.trec")
     assert not (tmp_path / "cache").exists()  # seen before anything was built or fetched
+
+
+def test_an_algorithm_that_the_model_cannot_answer_is_seen_before_the_model_is_loaded(
+    rerank_refused, refused, collection, model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("rerank.rerankers.reranker.Reranker", None)
+    (tmp_path / "my.toml").write_text(
+        f"[[stage]]\nretriever = 'bm25'\n[[stage]]\nreranker = '{model}'\nalgorithm = 'heapsort'\n"
+    )
+    said = "heapsort asks Compare, and CrossEncoder answers only Grade; choose another algorithm"
+
+    assert said in rerank_refused(algorithm="heapsort")
+    monkeypatch.undo()
+    monkeypatch.setattr("rerank.engine.loading.load_classifier", None)
+    assert said in refused("run", tmp_path / "my.toml", "--dataset", collection, "--output", tmp_path / "out.trec")
+
+
+def test_an_id_that_no_run_can_hold_is_seen_before_a_pipeline_reranks(
+    refused, collection_with, model, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RERANK_CACHE", str(tmp_path / "cache"))
+    folder = collection_with("corpus.jsonl", {"_id": "d 1", "text": "fish bird tree stone river cloud"})
+    options = ["--retriever", "bm25", "--model", model, "--output", tmp_path / "out.trec"]
+
+    line = refused("run", "--quiet", "--dataset", folder, *options)
+
+    assert "'d 1' is empty or holds white space" in line
+    assert not (tmp_path / "out.trec").exists()
+    assert b"answer" not in (tmp_path / "out.trec.journal").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("out.trec", "b", "the journal and --output are both "),
+        ("my.toml", "b", "my.toml would be written and is read as well"),
+        ("a", "./a", "two stages have the journal a; give each its own"),
+        ("none/a", "b", "there is no folder none; create it first"),
+        ("/dev/full", "b", "the journal /dev/full is no ordinary file"),
+        ("first.trec", "b", "first.trec would be written and is read as well"),
+    ],
+)
+def test_a_journal_of_a_stage_is_checked_as_that_of_the_command_is(
+    refused, collection, run_file, model, tmp_path, monkeypatch, first, second, said
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(run_file, "first.trec")
+    stages = [f"[[stage]]\nreranker = '{model}'\njournal = '{journal}'\n" for journal in (first, second)]
+    text = "[[stage]]\nretriever = 'saved'\npath = 'first.trec'\n" + "".join(stages)
+    Path("my.toml").write_text(text)
+    Path("out.trec").write_text("before\n")
+
+    assert said in refused("run", "my.toml", "--dataset", collection, "--output", "out.trec")
+    assert (Path("out.trec").read_text(), Path("my.toml").read_text()) == ("before\n", text)
+
+
+def test_an_index_of_another_collection_is_refused(command, refused, collection, collection_with, tmp_path):
+    other = collection_with("corpus.jsonl", {"_id": "more", "text": "fish"})
+    built = [tmp_path / "first", tmp_path / "second"]
+    for folder, place in zip((collection, other), built, strict=True):
+        command("index", "--dataset", folder, "--retriever", "bm25", "--output", place, "--quiet")
+    base = ["retrieve", "--dataset", other, "--split", "test", "--retriever", "bm25", "--output", tmp_path / "o.trec"]
+
+    line = refused(*base, "--index", built[0])
+
+    assert f"{built[0]} was built from {collection.name}, not from copied" in line
+    assert not (tmp_path / "o.trec").exists()
+    assert command(*base, "--index", built[1]).exit_code == 0
+
+
+def test_an_index_that_does_not_say_what_it_was_built_from_is_used_with_a_note(command, collection, tmp_path):
+    from rerank.types import Document
+    from retrievers.bm25 import BM25
+
+    BM25.build([Document("d1", "fish bird tree stone river")], tmp_path / "mute")
+
+    result = command(
+        "retrieve", "--dataset", collection, "--retriever", "bm25", "--index", tmp_path / "mute",
+        "--output", tmp_path / "o.trec",
+    )  # fmt: skip
+
+    assert result.exit_code == 0, result.output
+    assert f"note: {tmp_path / 'mute'} does not say what it was built from; see that it is" in result.stderr
+
+
+def test_a_very_long_error_keeps_its_ends(rerank_refused, tmp_path):
+    (tmp_path / "run.trec").write_text(f"q0 Q0 {'x' * 100_000} 1 2.0 x\n")
+
+    line = rerank_refused(run=tmp_path / "run.trec")
+
+    assert len(line) < 1100
+    assert line.startswith("rerank: dataset ")
+    assert " … " in line
+    assert line.endswith("give the dataset that the run was retrieved from")
 
 
 def test_a_checkpoint_that_is_no_reranker(rerank_refused, model, tmp_path):
@@ -255,7 +357,7 @@ def _files_of_at_most(count: int) -> Iterator[None]:
         ({"output": "{}"}, "cannot write {}: it is a folder"),
         ({"journal": "{}/none/j"}, "there is no folder {}/none; create it first"),
         ({"journal": "/dev/full"}, "the journal /dev/full is no ordinary file"),
-        ({"journal": "{}/out.trec"}, "--journal and --output are both {}/out.trec"),
+        ({"journal": "{}/out.trec"}, "the journal and --output are both {}/out.trec"),
         ({"journal": "{}/some.txt"}, "{}/some.txt is no journal"),
     ],
 )
