@@ -53,6 +53,8 @@ def min_max(ranked: Ranked, union: int, k: int) -> dict[str, float]:
     low, high = min(ranked.values()), max(ranked.values())
     if low == high:
         return dict.fromkeys(ranked, 1.0)
+    if math.isinf(high - low):  # halves are exact here, and their differences finite
+        return min_max({doc_id: score / 2 for doc_id, score in ranked.items()}, union, k)
     return {doc_id: (score - low) / (high - low) for doc_id, score in ranked.items()}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +25,7 @@ SEED = 0
 
 _BATCH_CELLS = 4_000_000  # resamples times queries that are held at once: about 32 MB
 _DECIMALS = 10  # differences are kept to this many: far below what a measure means, far above what floats round
+_LARGEST = 1e100  # squares and sums of larger values leave the floats, and no measure is near it
 
 Values: TypeAlias = NDArray[np.float64]
 
@@ -79,13 +81,9 @@ def interval(
         seed: of the draws.
 
     Raises:
-        InputError: when there is no value, one is not finite, or `level` or `resamples` make no sense.
+        InputError: when there is no value, one is not finite or beyond ±1e100, or `level` or `resamples` make no sense.
     """
-    data = _checked(values, level=level, resamples=resamples)
-    low = high = float(data[0])
-    if (data != data[0]).any():
-        low, high = _percentiles(data, level, resamples, seed)
-    return Interval(low, high, level, resamples, seed)
+    return _interval(_checked(values, level=level, resamples=resamples), level, resamples, seed)
 
 
 def paired(
@@ -114,7 +112,7 @@ def paired(
         seed: of both.
 
     Raises:
-        InputError: when the queries are not the same, are fewer than two, or a value is not finite.
+        InputError: when the queries are not the same, are fewer than two, or a value is not finite or beyond ±1e100.
     """
     _check_same_queries(values, baseline)
     ids = sorted(values)
@@ -128,7 +126,7 @@ def paired(
         wins=int((differences > 0).sum()),
         ties=int((differences == 0).sum()),
         losses=int((differences < 0).sum()),
-        interval=interval(differences, level=level, resamples=resamples, seed=seed),
+        interval=_interval(differences, level, resamples, seed),
     )
 
 
@@ -155,13 +153,15 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 def _checked(values: Iterable[float], *, level: float, resamples: int) -> Values:
     if not 0 < level < 1:
         raise InputError(f"the level of an interval is {level}; it must lie between 0 and 1, such as 0.95")
-    if resamples < 1:
-        raise InputError(f"{resamples} resamples say nothing; choose 1 or more, such as {RESAMPLES}")
+    if not isinstance(resamples, Integral) or isinstance(resamples, bool) or resamples < 1:
+        raise InputError(f"{resamples!r} resamples say nothing; choose a whole number from 1, such as {RESAMPLES}")
     data = np.fromiter(values, dtype=np.float64)
     if not len(data):
         raise InputError("there is no value to resample; a mean needs at least one query")
     if not np.isfinite(data).all():
         raise InputError(f"one of the {len(data)} values is {data[~np.isfinite(data)][0]}; all must be finite")
+    if (abs(data) > _LARGEST).any():
+        raise InputError(f"one of the {len(data)} values is {data[abs(data) > _LARGEST][0]}; {_LARGEST} is the largest")
     return data
 
 
@@ -170,6 +170,13 @@ def _check_same_queries(values: Mapping[str, float], baseline: Mapping[str, floa
         raise InputError(f"query {odd[0]!r} is on one side only; a paired test needs the same queries on both")
     if len(values) < 2:
         raise InputError(f"a paired test needs at least two queries; there is {len(values)}")
+
+
+def _interval(data: Values, level: float, resamples: int, seed: int) -> Interval:
+    low = high = float(data[0])
+    if (data != data[0]).any():
+        low, high = _percentiles(data, level, resamples, seed)
+    return Interval(low, high, level, resamples, seed)
 
 
 def _percentiles(data: Values, level: float, resamples: int, seed: int) -> tuple[float, float]:

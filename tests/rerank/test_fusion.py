@@ -36,6 +36,12 @@ def test_combsum_by_hand():
     assert list(fused) == ["b", "a", "d", "c"]
 
 
+def test_scores_from_one_end_of_the_floats_to_the_other_are_normalised():
+    run = {"q": {"a": 1e308, "b": 0.0, "c": -1e308}}
+
+    assert fuse([run, SECOND], "combsum")["q"] == pytest.approx({"b": 1.5, "a": 1.0, "d": 0.2, "c": 0.0})
+
+
 def test_combmnz_by_hand():
     assert fuse([FIRST, SECOND], "combmnz")["q"] == pytest.approx({"b": 3.0, "a": 2.0, "d": 0.2, "c": 0.0})
 

@@ -61,6 +61,9 @@ def test_one_query_or_equal_ones_give_an_interval_of_no_width(values):
         ([0.1, math.nan], {}, "one of the 2 values is nan"),
         ([0.1], {"level": 1.0}, "the level of an interval is 1.0"),
         ([0.1], {"resamples": 0}, "0 resamples say nothing"),
+        ([0.1, 0.2], {"resamples": 10.5}, r"10\.5 resamples say nothing; choose a whole number"),
+        ([0.1, 0.2], {"resamples": True}, "True resamples say nothing"),
+        ([1e308, 0.1], {}, r"one of the 2 values is 1e\+308; 1e\+100 is the largest"),
     ],
 )
 def test_an_interval_of_nonsense_is_refused(values, options, words):
@@ -170,6 +173,16 @@ def test_sides_can_be_swapped_and_p_stays_between_zero_and_one(pairs):
     assert 0 <= forth.p_t <= 1
 
 
+def test_the_largest_values_are_compared():
+    found = paired(by_query([1e100, -1e100, 3.0]), by_query([-1e100, 1e100, 1.0]), resamples=200)
+
+    assert (found.wins, found.losses) == (2, 1)
+    assert math.isfinite(found.difference)
+    assert 0 < found.p_randomisation <= 1
+    assert 0 <= found.p_t <= 1
+    assert -2e100 <= found.interval.low <= found.difference <= found.interval.high <= 2e100
+
+
 def test_the_order_in_which_queries_come_does_not_matter():
     ours, theirs = by_query(OURS), by_query(THEIRS)
 
@@ -182,6 +195,7 @@ def test_the_order_in_which_queries_come_does_not_matter():
         ({"a": 1.0, "b": 1.0}, {"a": 1.0}, "query 'b' is on one side only"),
         ({"a": 1.0}, {"a": 0.0}, "a paired test needs at least two queries; there is 1"),
         ({"a": 1.0, "b": math.nan}, {"a": 0.0, "b": 0.0}, "one of the 2 values is nan"),
+        ({"a": 1.0, "b": 0.0}, {"a": 0.0, "b": -1e300}, r"one of the 2 values is -1e\+300; 1e\+100 is the largest"),
     ],
 )
 def test_what_cannot_be_paired_is_refused(ours, theirs, words):
