@@ -36,7 +36,7 @@ VARLEN = Case(
     rows={
         "one token": ([1], 1, 1, 32, {}),
         "lengths on both sides of a tile, one empty": ([17, 0, 16, 5], 2, 2, 32, {"return_lse": True}),
-        "grouped, causal": ([33, 3], 4, 2, 64, {"causal": True}),
+        "grouped, causal": ([18, 3], 4, 2, 64, {"causal": True}),
         "window": ([50], 1, 1, 32, {"window": 7, "return_lse": True}),
         "window, causal": ([50, 9], 2, 1, 32, {"window": 16, "causal": True}),
         "capped, own scale": ([20], 2, 2, 32, {"cap": 3.0, "scale": 0.7, "causal": True}),
@@ -75,10 +75,10 @@ PREFIX = Case(
     "prefix_attention",
     prefix,
     rows={
-        "one segment for all": ([17, 1, 5], [[(0, 20)], [(0, 20)], [(0, 20)]], 2, 2, 32, {}),
+        "one segment for all": ([17, 1], [[(0, 20)], [(0, 20)]], 2, 2, 32, {}),
         "two levels, grouped, one slot empty": (
-            [5, 18, 2],
-            [[(3, 16), (19, 7)], [(3, 16), (30, 1)], [(3, 16), (0, 0)]],
+            [5, 17],
+            [[(3, 16), (19, 7)], [(3, 16), (0, 0)]],
             4,
             2,
             32,
@@ -116,7 +116,7 @@ SET = Case(
         "two queries": ([17, 2, 16, 9, 3], [3, 2], 2, 32, {}),
         "one document": ([20], [1], 1, 64, {}),
         "a query without documents, a document without tokens": ([5, 0, 4], [0, 3], 2, 32, {}),
-        "more documents than a tile": ([3] * 19 + [2], [20], 1, 32, {"interaction": 0, "scale": 0.3}),
+        "more documents than a tile": ([2] * 17, [17], 1, 32, {"interaction": 0, "scale": 0.3}),
     },
     real={"ELECTRA, 12 heads of 64": ([64, 192, 64], [2, 1], 12, 64, {})},
 )
@@ -161,8 +161,8 @@ DISENTANGLED = Case(
     "disentangled_attention",
     disentangled,
     rows={
-        "v3": ([17, 0, 40, 1], 2, 32, 8, {"buckets": 8, "max_distance": 32}, "c2p p2c"),
-        "no buckets, longer than the table": ([30], 2, 32, 12, {"buckets": 0, "max_distance": 12}, "c2p p2c"),
+        "v3": ([17, 0, 33], 1, 32, 8, {"buckets": 8, "max_distance": 32}, "c2p p2c"),
+        "no buckets, longer than the table": ([30], 1, 32, 12, {"buckets": 0, "max_distance": 12}, "c2p p2c"),
         "content to position alone": ([5, 9], 2, 64, 8, {"buckets": 8, "max_distance": 32}, "c2p"),
         "position to content alone": ([5, 9], 2, 32, 8, {"buckets": 8, "max_distance": 32}, "p2c"),
         "no positions": ([7], 1, 32, 8, {"buckets": 8, "max_distance": 32}, ""),
