@@ -91,14 +91,15 @@ def run(
     check_new_file(output, file)
     record = chosen_journal(output, journal, no_journal, file)
     tables = _from_file(file, flags) if file is not None else _from_flags(flags)
-    if (journal is not None or no_journal) and not _rerankers(tables):
-        raise wrong_usage(f"--{'no-journal' if no_journal else 'journal'} is of no use without a reranker")
+    _check_use(tables, journal, no_journal)
     tables = _journalled(tables, record)
     loaded = Dataset.load(dataset, split)
     asked = _checked_measures(measures, loaded) if evaluated else []
     where = str(file or "the options")
     Pipeline.check(tables, loaded, where=where)
-    journals = _journals(tables, output, file)
+    read = [file, *(Path(table[key]) for table in tables for key in ("path", "index") if key in table)]
+    check_new_file(output, *read)
+    journals = _journals(tables, output, read)
     _fetch(tables, screen)
     with interruptible(*journals), _watched(tables, loaded, where, screen) as pipeline:
         pipeline = pipeline if keep is None else pipeline % keep
@@ -159,17 +160,27 @@ def _rerankers(tables: Sequence[Any]) -> list[dict[str, Any]]:
     return [table for table in tables if isinstance(table, dict) and "reranker" in table]
 
 
-def _journals(tables: Sequence[Mapping[str, Any]], output: Path, file: Path | None) -> list[Path]:
+def _check_use(tables: Sequence[Any], journal: Path | None, no_journal: bool) -> None:
+    """Refuse --journal and --no-journal where they would change nothing, or not what they say."""
+    option = "--no-journal" if no_journal else "--journal"
+    rerankers = _rerankers(tables)
+    own = [table for table in rerankers if "journal" in table]
+    if (journal is None and not no_journal) or (rerankers and not own):
+        return
+    if not rerankers:
+        raise wrong_usage(f"{option} is of no use without a reranker")
+    if no_journal or len(own) == len(rerankers):
+        raise wrong_usage(f"{option} and the file's journal {own[0]['journal']!r} exclude each other; leave out one")
+
+
+def _journals(tables: Sequence[Mapping[str, Any]], output: Path, read: Sequence[Path | None]) -> list[Path]:
     """The journals of all stages, each held to what --journal is held to, and to be no other stage's."""
-    read = [Path(table[key]) for table in tables for key in ("path", "index") if key in table]
     journals: list[Path] = []
-    for table in tables:
-        if "journal" in table:
-            journal = Path(table["journal"])
-            if journal.resolve() in (other.resolve() for other in journals):
-                raise InputError(f"two stages have the journal {journal}; give each its own")
-            check_journal(journal, output, file, *read)
-            journals.append(journal)
+    for journal in [Path(table["journal"]) for table in tables if "journal" in table]:
+        if journal.resolve() in (other.resolve() for other in journals):
+            raise InputError(f"two stages have the journal {journal}; give each its own")
+        check_journal(journal, output, *read)
+        journals.append(journal)
     return journals
 
 

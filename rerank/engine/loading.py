@@ -32,6 +32,8 @@ def choose_device(name: str | None) -> torch.device:
         raise InputError(f"device={name!r} cannot be used here; say 'cpu', 'cuda' or 'cuda:0'")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device={name!r}, but torch {torch.__version__} finds no CUDA device here; say 'cpu'")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise InputError(f"device={name!r}, but torch finds {count} CUDA devices here; the last is 'cuda:{count - 1}'")
     return device
 
 

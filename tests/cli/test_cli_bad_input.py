@@ -250,6 +250,36 @@ def test_a_journal_of_a_stage_is_checked_as_that_of_the_command_is(
     assert (Path("out.trec").read_text(), Path("my.toml").read_text()) == ("before\n", text)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--journal", "zz"], "--journal and the file's journal 'own' exclude each other"),
+        (["--no-journal"], "--no-journal and the file's journal 'own' exclude each other"),
+        (["--output", "first.trec"], "first.trec would be written and is read as well"),
+    ],
+)
+def test_a_pipeline_file_and_the_options_do_not_contradict_each_other(
+    refused, collection, run_file, model, tmp_path, monkeypatch, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(run_file, "first.trec")
+    first = "[[stage]]\nretriever = 'saved'\npath = 'first.trec'\n"
+    Path("my.toml").write_text(f"{first}[[stage]]\nreranker = '{model}'\njournal = 'own'\n")
+
+    assert said in refused("run", "my.toml", "--dataset", collection, "--output", "out.trec", *arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.trec", "my.toml"]
+    assert Path("first.trec").read_bytes() == run_file.read_bytes()
+
+
+def test_a_device_beyond_those_there_are(rerank_refused, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    assert "device='cuda:7', but torch" in rerank_refused(device="cuda:7")
+
+
 def test_an_index_of_another_collection_is_refused(command, refused, collection, collection_with, tmp_path):
     other = collection_with("corpus.jsonl", {"_id": "more", "text": "fish"})
     built = [tmp_path / "first", tmp_path / "second"]
