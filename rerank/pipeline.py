@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
@@ -240,7 +241,7 @@ def check_cutoff(name: str, cutoff: object) -> None:
     Raises:
         InputError: when it is none.
     """
-    if not isinstance(cutoff, int) or isinstance(cutoff, bool) or cutoff < 1:
+    if not isinstance(cutoff, Integral) or isinstance(cutoff, bool) or cutoff < 1:  # numpy's whole numbers are fine
         raise InputError(f"{name}: the cutoff is {cutoff!r}; it must be a whole number of at least 1")
 
 

@@ -32,6 +32,7 @@ from rerank.registry import did_you_mean
 from rerank.types import Candidate, Document, Query, Ranking
 from retrievers.analysis import Analyser
 from retrievers.documents import DocumentStore, DocumentWriter
+from retrievers.exclusions import excluded
 from retrievers.index import Manifest, cached_index, new_folder, read_manifest, write_manifest
 from retrievers.progress import tracked, waiting
 from retrievers.terms import Terms
@@ -203,7 +204,7 @@ class BM25(Stage):
         """The best `cutoff` documents of each query; see `rerank.pipeline.Retriever`."""
         check_cutoff(self.name, cutoff)
         fetched: dict[int, Document] = {}  # queries that find the same document share it
-        return [self._ranking(query, cutoff, set(exclude.get(query.query_id, ())), fetched) for query in queries]
+        return [self._ranking(query, cutoff, excluded(exclude, query.query_id), fetched) for query in queries]
 
     def __len__(self) -> int:
         return self.manifest.documents
@@ -221,13 +222,13 @@ class BM25(Stage):
                 raise
             return cls.open(folder)  # another process was faster
 
-    def _ranking(self, query: Query, cutoff: int, excluded: set[str], fetched: dict[int, Document]) -> Ranking:
-        indices, scores = _best(self._scores(query.text), cutoff + len(excluded))
+    def _ranking(self, query: Query, cutoff: int, without: frozenset[str], fetched: dict[int, Document]) -> Ranking:
+        indices, scores = _best(self._scores(query.text), cutoff + len(without))
         for index in indices:
             if index not in fetched:
                 fetched[index] = self.documents[index]
         found = (Candidate(fetched[index], score) for index, score in zip(indices, scores, strict=True))
-        kept = (candidate for candidate in found if candidate.document.doc_id not in excluded)
+        kept = (candidate for candidate in found if candidate.document.doc_id not in without)
         return Ranking(query, tuple(islice(kept, cutoff)))
 
     def _scores(self, text: str) -> Floats:

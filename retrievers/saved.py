@@ -7,10 +7,10 @@ from itertools import islice
 from pathlib import Path
 
 from rerank.datasets import Dataset
-from rerank.errors import InputError
 from rerank.io import read_run
-from rerank.pipeline import NO_EXCLUSIONS, Stage
+from rerank.pipeline import NO_EXCLUSIONS, Stage, check_cutoff
 from rerank.types import Candidate, Query, Ranking
+from retrievers.exclusions import excluded
 
 __all__ = ["SavedRun"]
 
@@ -41,18 +41,17 @@ class SavedRun(Stage):
             exclude: query_id -> ids of documents to leave out; the next in the run take their places.
 
         Raises:
-            InputError: when the cutoff is below 1, or the dataset lacks a document of the run.
+            InputError: when the cutoff is no whole number of at least 1, an exclusion is one str, or the dataset lacks
+                a document of the run.
         """
-        if cutoff < 1:
-            raise InputError(f"a cutoff of {cutoff} takes no document; choose at least 1")
-        best = [self._best(query.query_id, cutoff, exclude.get(query.query_id, ())) for query in queries]
+        check_cutoff(self.name, cutoff)
+        best = [self._best(query.query_id, cutoff, excluded(exclude, query.query_id)) for query in queries]
         documents = self._dataset.look_up({doc_id for scored in best for doc_id in scored})
         return [
             Ranking(query, tuple(Candidate(documents[doc_id], score) for doc_id, score in scored.items()))
             for query, scored in zip(queries, best, strict=True)
         ]
 
-    def _best(self, query_id: str, cutoff: int, excluded: Collection[str]) -> dict[str, float]:
+    def _best(self, query_id: str, cutoff: int, without: frozenset[str]) -> dict[str, float]:
         scored = self._run.get(query_id, {}).items()
-        without = frozenset(excluded)
         return dict(islice((item for item in scored if item[0] not in without), cutoff))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -179,7 +180,11 @@ def test_cutting_twice_keeps_the_smaller():
     assert ids(((Counting() % 5 >> Backwards() % 4) % 2).search(QUERY)) == "43"
 
 
-@pytest.mark.parametrize("cutoff", [0, -3, 2.0, "20", True, None])
+def test_a_cutoff_may_be_numpys():
+    assert ids((Counting() % np.int64(3)).search(QUERY)) == ids((Counting() % 3).search(QUERY))
+
+
+@pytest.mark.parametrize("cutoff", [0, -3, 2.0, "20", True, None, np.int64(0), np.float64(2)])
 def test_a_cutoff_is_a_whole_number_above_zero(cutoff):
     for stage in (Counting(), Counting() % 5):
         with pytest.raises(InputError, match="counting: the cutoff is "):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rerank import registry
@@ -89,7 +90,18 @@ def test_the_cutoff_is_kept_and_takes_the_best(make, cutoff):
     assert rankings == [ranking[:cutoff] for ranking in everything]
 
 
-@pytest.mark.parametrize("cutoff", [0, -1])
+def test_a_cutoff_may_be_numpys(make):
+    retriever = make()
+
+    assert retriever.retrieve(QUERIES, np.int64(3)) == retriever.retrieve(QUERIES, 3)
+
+
+def test_a_str_is_no_collection_of_ids_to_exclude(make):
+    with pytest.raises(InputError, match=r"query 'many' excludes '12'; give a collection of ids, such as \['12'\]"):
+        make().retrieve(QUERIES, 5, exclude={"many": "12"})
+
+
+@pytest.mark.parametrize("cutoff", [0, -1, 2.5, True])
 def test_a_cutoff_below_one_is_refused(make, cutoff):
     with pytest.raises(InputError, match=str(cutoff)):
         make().retrieve(QUERIES, cutoff)

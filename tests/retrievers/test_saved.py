@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from rerank.datasets import Dataset
@@ -49,9 +50,9 @@ def test_the_query_comes_out_as_it_went_in(saved):
     assert saved.retrieve([expanded], 1)[0].query is expanded
 
 
-@pytest.mark.parametrize("cutoff", [0, -3])
-def test_a_cutoff_below_one_is_refused(saved, cutoff):
-    with pytest.raises(InputError, match=f"a cutoff of {cutoff} takes no document"):
+@pytest.mark.parametrize("cutoff", [0, -3, 1.5, True, np.int64(0)])
+def test_a_cutoff_that_is_no_whole_number_above_zero_is_refused(saved, cutoff):
+    with pytest.raises(InputError, match=r"the cutoff is .*; it must be a whole number of at least 1"):
         saved.retrieve([ONE], cutoff)
 
 
