@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rerank.cli import names
+from rerank.cli.journals import chosen_journal, journal_options, keeps
 from rerank.cli.loading import check_model, fetch_model
 from rerank.cli.places import check_new_file
-from rerank.cli.reranking import chosen_journal, closing, interruptible, journal_options, keeps, reranked
+from rerank.cli.reranking import closing, interruptible, reranked
 from rerank.cli.screen import Screen, with_screen, wrong_usage
 from rerank.types import Ranking
 

@@ -1,4 +1,4 @@
-"""What `rerank rerank` and `rerank run` share: journals, the progress of a reranker, and Ctrl-C."""
+"""What `rerank rerank` and `rerank run` share: a reranker's progress, its end, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,56 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rerank.cli.places import check_new_file, is_device
-from rerank.cli.screen import Screen, wrong_usage
-from rerank.errors import FileError, InputError
+from rerank.cli.screen import Screen
 from rerank.types import Ranking
 
 if TYPE_CHECKING:
     from rerank.rerankers.reranker import Reranker
 
-__all__ = ["check_journal", "chosen_journal", "closing", "interruptible", "journal_options", "keeps", "reranked"]
-
-
-def journal_options(command: click.decorators.FC) -> click.decorators.FC:
-    """--journal and --no-journal."""
-    path = click.Path(path_type=Path)
-    record = click.option(
-        "--journal", type=path, metavar="FILE", help="The record of answers.  [default: OUTPUT.journal]"
-    )
-    none = click.option("--no-journal", is_flag=True, help="Keep no record: an interrupted command begins anew.")
-    return record(none(command))
-
-
-def chosen_journal(output: Path, journal: Path | None, no_journal: bool, *inputs: Path | None) -> Path | None:
-    """The journal that goes with these options, checked; None when there is none, as for output to a device.
-
-    Raises:
-        UsageError: when it is named and excluded.
-        FileError: when it cannot be written, or could not be read again.
-        InputError: when it is one of the other files.
-    """
-    if journal is not None and no_journal:
-        raise wrong_usage("--journal and --no-journal exclude each other")
-    if no_journal or (journal is None and is_device(output)):
-        return None
-    chosen = journal if journal is not None else output.with_name(f"{output.name}.journal")
-    check_journal(chosen, output, *inputs)
-    return chosen
-
-
-def check_journal(journal: Path, output: Path, *inputs: Path | None) -> None:
-    """See that a journal can be written and read again, and that it is no other file of the command.
-
-    Raises:
-        FileError: when it cannot be written, or could not be read again.
-        InputError: when it is one of the other files.
-    """
-    if is_device(journal):
-        raise FileError(f"the journal {journal} is no ordinary file, and could not be read again; choose another")
-    if journal.resolve() == output.resolve():
-        raise InputError(f"the journal and --output are both {output}; give the journal another name")
-    check_new_file(journal, *inputs)
+__all__ = ["closing", "interruptible", "reranked"]
 
 
 @contextmanager
@@ -101,8 +58,3 @@ def reranked(
             on_progress(answered, max(asked, pairs - known))
 
         return reranker.rerank(rankings, cutoff=cutoff, on_answer=on_answer)
-
-
-def keeps(journal: Path) -> str:
-    """What a journal is good for after success."""
-    return f"the journal {journal} keeps every answer: the same command again answers from it; remove it at will"

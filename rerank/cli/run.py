@@ -12,17 +12,10 @@ import click
 
 from rerank.cli import names
 from rerank.cli.evaluate import split_measures
+from rerank.cli.journals import check_use, chosen_journal, journal_options, journalled, journals_of, keeps, rerankers_of
 from rerank.cli.loading import check_model, fetch_model
 from rerank.cli.places import check_new_file
-from rerank.cli.reranking import (
-    check_journal,
-    chosen_journal,
-    closing,
-    interruptible,
-    journal_options,
-    keeps,
-    reranked,
-)
+from rerank.cli.reranking import closing, interruptible, reranked
 from rerank.cli.screen import Screen, with_screen, wrong_usage
 from rerank.errors import InputError
 from rerank.pipeline import Pipeline, Stage
@@ -91,15 +84,15 @@ def run(
     check_new_file(output, file)
     record = chosen_journal(output, journal, no_journal, file)
     tables = _from_file(file, flags) if file is not None else _from_flags(flags)
-    _check_use(tables, journal, no_journal)
-    tables = _journalled(tables, record)
+    check_use(tables, journal, no_journal)
+    tables = journalled(tables, record)
     loaded = Dataset.load(dataset, split)
     asked = _checked_measures(measures, loaded) if evaluated else []
     where = str(file or "the options")
     Pipeline.check(tables, loaded, where=where)
     read = [file, *(Path(table[key]) for table in tables for key in ("path", "index") if key in table)]
     check_new_file(output, *read)
-    journals = _journals(tables, output, read)
+    journals = journals_of(tables, output, read)
     _fetch(tables, screen)
     with interruptible(*journals), _watched(tables, loaded, where, screen) as pipeline:
         pipeline = pipeline if keep is None else pipeline % keep
@@ -142,51 +135,9 @@ def _from_flags(flags: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [first]
 
 
-def _journalled(tables: list[dict[str, Any]], journal: Path | None) -> list[dict[str, Any]]:
-    """A journal for every reranker that names none of its own."""
-    rerankers = _rerankers(tables)
-    if journal is None or not rerankers:
-        return tables
-    numbered = {id(table): number for number, table in enumerate(tables, start=1)}
-
-    def place(table: dict[str, Any]) -> str:
-        name = journal.name.removesuffix(".journal")
-        return str(journal if len(rerankers) == 1 else journal.with_name(f"{name}.{numbered[id(table)]}.journal"))
-
-    return [{"journal": place(table), **table} if table in rerankers else table for table in tables]
-
-
-def _rerankers(tables: Sequence[Any]) -> list[dict[str, Any]]:
-    return [table for table in tables if isinstance(table, dict) and "reranker" in table]
-
-
-def _check_use(tables: Sequence[Any], journal: Path | None, no_journal: bool) -> None:
-    """Refuse --journal and --no-journal where they would change nothing, or not what they say."""
-    option = "--no-journal" if no_journal else "--journal"
-    rerankers = _rerankers(tables)
-    own = [table for table in rerankers if "journal" in table]
-    if (journal is None and not no_journal) or (rerankers and not own):
-        return
-    if not rerankers:
-        raise wrong_usage(f"{option} is of no use without a reranker")
-    if no_journal or len(own) == len(rerankers):
-        raise wrong_usage(f"{option} and the file's journal {own[0]['journal']!r} exclude each other; leave out one")
-
-
-def _journals(tables: Sequence[Mapping[str, Any]], output: Path, read: Sequence[Path | None]) -> list[Path]:
-    """The journals of all stages, each held to what --journal is held to, and to be no other stage's."""
-    journals: list[Path] = []
-    for journal in [Path(table["journal"]) for table in tables if "journal" in table]:
-        if journal.resolve() in (other.resolve() for other in journals):
-            raise InputError(f"two stages have the journal {journal}; give each its own")
-        check_journal(journal, output, *read)
-        journals.append(journal)
-    return journals
-
-
 def _fetch(tables: Sequence[Mapping[str, Any]], screen: Screen) -> None:
     """Check every model before the first is downloaded."""
-    rerankers = _rerankers(tables)
+    rerankers = rerankers_of(tables)
     for table in rerankers:
         check_model(table["reranker"], table.get("algorithm"), table.get("judge"))
     for table in rerankers:

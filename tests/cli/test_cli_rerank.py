@@ -78,7 +78,7 @@ def test_without_a_journal_none_is_left(rerank, tmp_path):
 @pytest.mark.parametrize("output", ["/dev/stdout", "/dev/fd/1"])
 def test_what_goes_to_standard_output_has_no_journal_beside_it(output):
     """Not even when standard output is an ordinary file."""
-    from rerank.cli.reranking import chosen_journal
+    from rerank.cli.journals import chosen_journal
 
     assert chosen_journal(Path(output), None, False) is None
     assert chosen_journal(Path("out.trec"), None, False) == Path("out.trec.journal")
