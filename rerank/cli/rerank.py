@@ -113,6 +113,7 @@ def rerank(
     if not _is_jsonl(output):
         run_scores(rankings)  # ids that cannot stand in a TREC file are seen now and not at the end
     fetch_model(model, screen)
+    check_model(model, options["algorithm"])  # again: what kind of model it is shows when it is here
     with interruptible(record), closing(_loaded(model, record, options), screen) as reranker:
         ranked = reranked(reranker, rankings, screen, cutoff=cutoff)
         _write(output, [ranking[:keep] for ranking in ranked], _tag(reranker.name))

@@ -136,12 +136,13 @@ def _from_flags(flags: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _fetch(tables: Sequence[Mapping[str, Any]], screen: Screen) -> None:
-    """Check every model before the first is downloaded."""
+    """Check every model before the first is downloaded, and again what a download alone can tell."""
     rerankers = rerankers_of(tables)
     for table in rerankers:
         check_model(table["reranker"], table.get("algorithm"), table.get("judge"))
     for table in rerankers:
         fetch_model(table["reranker"], screen)
+        check_model(table["reranker"], table.get("algorithm"), table.get("judge"))
 
 
 class Watched(Stage):

@@ -211,6 +211,15 @@ def test_an_algorithm_that_the_model_cannot_answer_is_seen_before_the_model_is_l
     assert said in refused("run", tmp_path / "my.toml", "--dataset", collection, "--output", tmp_path / "out.trec")
 
 
+def test_what_a_downloaded_model_cannot_answer_is_seen_before_it_is_loaded(rerank_refused, model, monkeypatch):
+    places = iter([None, None, model])  # checked, fetched, checked again
+    monkeypatch.setattr("rerank.checkpoints.where", lambda name: next(places))
+    monkeypatch.setattr("rerank.checkpoints.fetch", lambda name, **_: model)
+    monkeypatch.setattr("rerank.rerankers.reranker.Reranker", None)
+
+    assert "CrossEncoder answers only Grade" in rerank_refused(algorithm="heapsort")
+
+
 def test_an_id_that_no_run_can_hold_is_seen_before_a_pipeline_reranks(
     refused, collection_with, model, tmp_path, monkeypatch
 ):
