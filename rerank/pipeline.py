@@ -264,7 +264,7 @@ def _step(table: Mapping[str, Any], dataset: object, where: str) -> Step:
 def _dumped(step: Step) -> str:
     if step.table is None:
         raise InputError(f"{step.name} was made in Python, which keeps no options; load it from TOML to dump it")
-    return stages.dump(step.table if step.cutoff is None else {**step.table, "cutoff": step.cutoff})
+    return stages.dump(step.table if step.cutoff is None else {**step.table, "cutoff": int(step.cutoff)})
 
 
 def _reranked(steps: Sequence[Step], rankings: list[Ranking]) -> list[Ranking]:
