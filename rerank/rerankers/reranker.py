@@ -162,6 +162,8 @@ def _judge_of(name: str | Path | None, judge: str | Judge | None, options: Mappi
         return judge
     if name is None:
         raise InputError("a reranker needs a checkpoint's name, or a judge")
+    if judge == "oracle":
+        raise InputError("an oracle needs judgments, not a checkpoint; make it: Reranker(judge=Oracle(qrels))")
     folder = checkpoints.fetch(name)
     entry = checkpoints.find(name).checkpoint
     usual = {"max_tokens": entry.max_tokens} if entry is not None else {}

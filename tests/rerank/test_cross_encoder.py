@@ -92,7 +92,7 @@ def test_the_ledger_counts_pairs_tokens_padding_and_cuts(minilm, grades):
     assert total["calls"] == math.ceil(total["tokens_real"] / 1024)
     assert sum(account["flops"] for account in ledger.queries.values()) == total["flops"]
     assert sum(account["tokens_real"] for account in ledger.queries.values()) == total["tokens_real"]
-    assert ledger.notes["execution"] == "packed"
+    assert ledger.notes["execution"].startswith("packed")
     assert ledger.padding < 0.15
 
 

@@ -111,6 +111,7 @@ def test_bad_input_is_refused_before_any_work(call, message):
         (lambda: Reranker(), InputError, "needs a checkpoint's name, or a judge"),
         (lambda: Reranker("ms-marco-MiniLM-L12"), UnknownName, "did you mean 'ms-marco-MiniLM-L12-v2'"),
         (lambda: Reranker(judge=oracle(), algorithm="pointwize"), UnknownName, "did you mean 'pointwise'"),
+        (lambda: Reranker("ms-marco-MiniLM-L12-v2", judge="oracle"), InputError, "needs judgments"),
         (lambda: Reranker(judge=oracle(), max_tokens=3), InputError, "max_tokens cannot change a judge"),
     ],
 )
