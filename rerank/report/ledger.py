@@ -69,7 +69,8 @@ def _rows(bill: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "padding", f"{100 * bill['padding']:.1f} %", "of the tokens computed"
     yield from _counts(bill, {"truncated_documents": "documents cut", "repairs": "answers repaired"})
     yield "compute", f"{si(bill.get('flops', 0))}FLOP", _rate(bill.get("flops", 0), seconds, "FLOP/s")
-    yield "time in the judge", duration(seconds), _rate(bill.get("questions", 0), seconds, "questions/s")
+    asked = bill.get("questions", 0) - sum(_answered(bill).values())  # what came from memory took the judge no time
+    yield "time in the judge", duration(seconds), _rate(asked, seconds, "questions/s")
     yield "peak memory", byte_size(bill["peak_memory_bytes"]), "of this process"
 
 
