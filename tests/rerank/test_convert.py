@@ -134,7 +134,7 @@ def test_a_head_of_its_own_must_be_there_beside_the_embeddings() -> None:
 
     convert._check(once, config)
     for name in ("lm_head.weight", "shared.weight"):
-        with pytest.raises(CheckpointError, match="tensors? are missing"):
+        with pytest.raises(CheckpointError, match=r"tensors? are missing"):
             convert._check({each: array for each, array in once.items() if each != name}, config)
 
 
