@@ -7,10 +7,10 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rerank import checkpoints
-from rerank.engine import packing
+from rerank.engine import batches, packing
 from rerank.engine.encoder import Encoder
 from rerank.engine.loading import choose_device, choose_dtype, load_classifier, longest_input
 from rerank.engine.tokens import Pair, PairTokens
@@ -60,7 +60,7 @@ class CrossEncoder:
         target = choose_device(device)
         model, tokenizer = load_classifier(self.folder, target, choose_dtype(dtype, target))
         self.max_tokens = _checked_tokens(max_tokens, longest_input(model, tokenizer), self.folder)
-        self.token_budget = _checked_budget(token_budget, default=1024 if target.type == "cpu" else 16_384)
+        self.budget = batches.Budget(_checked_budget(token_budget, default=1024 if target.type == "cpu" else 16_384))
         self.encoder = Encoder(model)
         self.tokens = PairTokens(tokenizer, self.max_tokens)
         self.dtype = str(model.dtype).removeprefix("torch.")
@@ -79,10 +79,16 @@ class CrossEncoder:
                 yield index, error
         indices = list(pairs)
         pack = packing.in_order if self.encoder.packs else packing.by_length
-        for batch in pack([len(pairs[index].ids) for index in indices], self.token_budget):
-            yield from self._grade(
-                [(indices[place], grades[indices[place]], pairs[indices[place]]) for place in batch], bill
-            )
+        lengths = [len(pairs[index].ids) for index in indices]
+
+        def score(batch: list[int]) -> tuple[Any, float]:
+            started = time.perf_counter()
+            return self.encoder.score([pairs[indices[place]] for place in batch]), time.perf_counter() - started
+
+        for batch, (scored, seconds) in batches.run(lengths, self.budget, pack, score, bill):
+            asked = [(indices[place], grades[indices[place]], pairs[indices[place]]) for place in batch]
+            self._charge(asked, scored.padded, scored.flops, seconds, bill)
+            yield from _graded(asked, scored.logits.tolist())
 
     def check_queries(self, queries: Sequence[Query]) -> None:
         """Refuse queries that leave no room for a document, before any work is done.
@@ -98,6 +104,11 @@ class CrossEncoder:
             raise InputError(f"query {query.query_id!r}: {error}{more}")
 
     @property
+    def token_budget(self) -> int:
+        """The most tokens in a forward pass, as it is now: halved when memory ran out."""
+        return self.budget.tokens
+
+    @property
     def choices(self) -> dict[str, str]:
         """What was chosen at load, for the ledger."""
         return {
@@ -109,18 +120,6 @@ class CrossEncoder:
             "token budget": str(self.token_budget),
             "tokens": "query and document once each" if self.tokens.segments else "whole pairs",
         }
-
-    def _grade(self, batch: list[tuple[int, Grade, Pair]], bill: Bill) -> Iterator[tuple[int, Graded | Exception]]:
-        started = time.perf_counter()
-        scored = self.encoder.score([pair for _, _, pair in batch])
-        seconds = time.perf_counter() - started
-        self._charge(batch, scored.padded, scored.flops, seconds, bill)
-        for (index, _, _), logits in zip(batch, scored.logits.tolist(), strict=True):
-            score = _score(logits)
-            if math.isfinite(score):
-                yield index, Graded(score)
-            else:
-                yield index, JudgeError(f"the model gave {logits}; a score must be finite")
 
     def _charge(
         self, batch: list[tuple[int, Grade, Pair]], padded: int, flops: int, seconds: float, bill: Bill
@@ -147,6 +146,17 @@ class CrossEncoder:
             f"execution={self.encoder.execution}",
         ]
         return f"cross-encoder-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}"
+
+
+def _graded(
+    batch: list[tuple[int, Grade, Pair]], logits: list[list[float]]
+) -> Iterator[tuple[int, Graded | Exception]]:
+    for (index, _, _), row in zip(batch, logits, strict=True):
+        score = _score(row)
+        if math.isfinite(score):
+            yield index, Graded(score)
+        else:
+            yield index, JudgeError(f"the model gave {row}; a score must be finite")
 
 
 def _score(logits: list[float]) -> float:

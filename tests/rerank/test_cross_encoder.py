@@ -58,7 +58,7 @@ def test_raw_logits_are_those_of_sentence_transformers(minilm, grades, scores):
 
 @pytest.mark.parametrize("budget", [256, 8192])
 def test_bits_do_not_depend_on_the_token_budget(judge, grades, scores, budget, monkeypatch):
-    monkeypatch.setattr(judge, "token_budget", budget)
+    monkeypatch.setattr(judge.budget, "tokens", budget)
 
     assert scores_of(judge, grades) == scores
 
