@@ -20,7 +20,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -114,18 +116,19 @@ class Encoder:
         filler = settled_rows(max(real, self.fewest_rows), self._widths, torch.get_num_threads()) - real
         first = self.family.first_position(self.model.config)
         inputs = {
-            "input_ids": self._row([token for pair in pairs for token in pair.ids], filler),
-            "position_ids": self._row([first + step for length in lengths for step in range(length)], filler),
+            "input_ids": self._row([pair.ids for pair in pairs], filler),
+            "position_ids": self._row([np.arange(first, first + length) for length in lengths], filler),
         }
         if self._typed:
-            inputs["token_type_ids"] = self._row([kind for pair in pairs for kind in pair.types], filler)
+            inputs["token_type_ids"] = self._row([pair.types for pair in pairs], filler)
         hidden = self._backbone(**inputs, lengths=lengths)[0]  # [tokens, hidden]
         last = getattr(self.model, "last_layer", None)
         pooled = self._pool(hidden, lengths) if last is None else first_tokens(last, hidden, lengths)
         return self._head(pooled), real + filler
 
-    def _row(self, values: list[int], filler: int) -> Tensor:
-        return torch.tensor([values + [0] * filler], device=self.device)
+    def _row(self, parts: Sequence[NDArray[Any]], filler: int) -> Tensor:
+        row = np.concatenate([*parts, np.zeros(filler, np.int64)])
+        return torch.from_numpy(row)[None].to(self.device)
 
     def _backbone(self, **inputs: Any) -> Tensor:
         assert self.family is not None
@@ -164,7 +167,7 @@ class Encoder:
         """Switch the model to attention within texts, and see on two of them that it obeys."""
         from transformers import AttentionInterface
 
-        probes = [Pair([5, 6, 7, 8, 9], [0, 0, 1, 1, 1], 0), Pair([9, 8, 7], [0, 1, 1], 0)]
+        probes = [Pair.of([5, 6, 7, 8, 9], [0, 0, 1, 1, 1]), Pair.of([9, 8, 7], [0, 1, 1])]
         with torch.inference_mode():
             expected = torch.cat([self._single([probe])[0] for probe in probes]).float()
             self._keep_head_in_float32()
@@ -222,12 +225,20 @@ class Encoder:
         longest = max(lengths)
         padding = getattr(self.model.config, "pad_token_id", None) or 0
         inputs = {
-            "input_ids": torch.tensor([pair.ids + [padding] * (longest - len(pair.ids)) for pair in pairs]),
-            "attention_mask": torch.tensor([[1] * length + [0] * (longest - length) for length in lengths]),
+            "input_ids": _filled([pair.ids for pair in pairs], longest, padding),
+            "attention_mask": _filled([np.ones(length) for length in lengths], longest, 0),
         }
         if self._typed:
-            inputs["token_type_ids"] = torch.tensor([pair.types + [0] * (longest - len(pair.types)) for pair in pairs])
+            inputs["token_type_ids"] = _filled([pair.types for pair in pairs], longest, 0)
         return {name: value.to(self.device) for name, value in inputs.items()}, lengths, longest * len(pairs)
+
+
+def _filled(texts: Sequence[NDArray[Any]], longest: int, filler: int) -> Tensor:
+    """A rectangle of texts, filled up at their ends: int64 [texts, longest]."""
+    rows = np.full((len(texts), longest), filler, np.int64)
+    for row, text in zip(rows, texts, strict=True):
+        row[: len(text)] = text
+    return torch.from_numpy(rows)
 
 
 def _widths(model: Any) -> frozenset[int]:

@@ -11,21 +11,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rerank.errors import CheckpointError, InputError
 
-__all__ = ["Pair", "PairTokens"]
+__all__ = ["Ids", "Pair", "PairTokens"]
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 PROBES = (("what is it", "a text"), ("Ünïcode, (2023)?", "mixed-Case 東京 text!\n\nnext  line"), ("a", "b"))
 
 
-@dataclass(frozen=True, slots=True)
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Pair:
     """A query and a document as the model reads them: `ids` and `types`, [tokens]; document tokens that were cut."""
 
-    ids: list[int]
-    types: list[int]
+    ids: Ids
+    types: Ids
     cut: int
+
+    @classmethod
+    def of(cls, ids: Sequence[int], types: Sequence[int], cut: int = 0) -> Pair:
+        """From numbers."""
+        return cls(np.array(ids, np.int32), np.array(types, np.int32), cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +107,15 @@ class PairTokens:
             return _no_room(len(query), self.max_tokens)
         kept = document[:room]
         parts = (template.before, query, template.between, kept, template.after)
-        return Pair(
-            ids=[token for part in parts for token in part],
-            types=[kind for part, kind in zip(parts, template.types, strict=True) for _ in part],
-            cut=len(document) - len(kept),
-        )
+        ids = np.concatenate(parts, dtype=np.int32, casting="unsafe")  # an empty list is a list of floats
+        types = np.repeat(np.array(template.types, np.int32), [len(part) for part in parts])
+        return Pair(ids, types, cut=len(document) - len(kept))
 
     def _whole(self, query: str, document: str) -> Pair | InputError:
         ids, types = self._encode_pair(query, document)
         over = len(ids) - self.max_tokens
         if over <= 0:
-            return Pair(ids, types, 0)
+            return Pair.of(ids, types)
         try:
             encoded = self.tokenizer(
                 [query], [document], truncation="only_second", max_length=self.max_tokens, padding=False, verbose=False
@@ -116,7 +125,7 @@ class PairTokens:
         cut_ids = list(encoded["input_ids"][0])
         if len(cut_ids) > self.max_tokens:
             return _no_room(len(ids), self.max_tokens)
-        return Pair(cut_ids, list(encoded.get("token_type_ids", [[0] * len(cut_ids)])[0]), over)
+        return Pair.of(cut_ids, list(encoded.get("token_type_ids", [[0] * len(cut_ids)])[0]), over)
 
     def _find_template(self) -> _Template | None:
         templates = [self._template_of(query, document) for query, document in PROBES]

@@ -73,7 +73,7 @@ def random_pairs(count: int, *, seed: int, longest: int = 512) -> list[Pair]:
 def pair_of(length: int, choice: random.Random) -> Pair:
     ids = [choice.randint(5, 199) for _ in range(length)]
     cut = choice.randint(0, length)
-    return Pair(ids, [0] * cut + [1] * (length - cut), 0)
+    return Pair.of(ids, [0] * cut + [1] * (length - cut))
 
 
 @torch.inference_mode()
@@ -82,8 +82,8 @@ def plain(model: Any, pairs: list[Pair]) -> torch.Tensor:
     typed = getattr(model.config, "type_vocab_size", 0) > 1 and model.config.model_type != "modernbert"
     rows = []
     for pair in pairs:
-        types = {"token_type_ids": torch.tensor([pair.types])} if typed else {}
-        rows.append(model(input_ids=torch.tensor([pair.ids]), **types).logits)
+        types = {"token_type_ids": torch.from_numpy(pair.types)[None]} if typed else {}
+        rows.append(model(input_ids=torch.from_numpy(pair.ids)[None], **types).logits)
     return torch.cat(rows)
 
 
