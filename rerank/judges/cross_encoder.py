@@ -13,6 +13,7 @@ from rerank import checkpoints
 from rerank.engine import batches, packing
 from rerank.engine.encoder import Encoder
 from rerank.engine.loading import choose_device, choose_dtype, load_classifier, longest_input
+from rerank.engine.text_tokens import store_for
 from rerank.engine.tokens import Pair, PairTokens
 from rerank.errors import InputError, JudgeError
 from rerank.questions import Bill, Grade, Graded, Question
@@ -37,6 +38,7 @@ class CrossEncoder:
         token_budget: the most tokens in a forward pass; changes speed and memory, never a bit of a float32 CPU score.
         device: "cpu", "cuda", "cuda:1" …; CUDA where there is one by default.
         dtype: "float32", "bfloat16" or "float16"; float32 on the CPU and bfloat16 on CUDA by default.
+        token_store: a folder in which the token ids of texts are kept for later runs; in memory by default.
 
     Raises:
         CheckpointError: when the folder holds no cross-encoder.
@@ -54,6 +56,7 @@ class CrossEncoder:
         token_budget: int | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        token_store: str | Path | None = None,
     ) -> None:
         self.folder = Path(folder)
         checkpoints.kind(self.folder)
@@ -62,7 +65,7 @@ class CrossEncoder:
         self.max_tokens = _checked_tokens(max_tokens, longest_input(model, tokenizer), self.folder)
         self.budget = batches.Budget(_checked_budget(token_budget, default=1024 if target.type == "cpu" else 16_384))
         self.encoder = Encoder(model)
-        self.tokens = PairTokens(tokenizer, self.max_tokens)
+        self.tokens = PairTokens(tokenizer, self.max_tokens, store_for(tokenizer, token_store))
         self.dtype = str(model.dtype).removeprefix("torch.")
         self.key = self._key()
 
@@ -119,6 +122,7 @@ class CrossEncoder:
             "max tokens": str(self.max_tokens),
             "token budget": str(self.token_budget),
             "tokens": "query and document once each" if self.tokens.segments else "whole pairs",
+            "token store": self.tokens.texts.store.place if self.tokens.segments else "none",
         }
 
     def _charge(
@@ -132,6 +136,8 @@ class CrossEncoder:
             share = left if place == len(batch) else flops * len(pair.ids) // total
             left -= share
             amounts = {"tokens_real": len(pair.ids), "flops": share, "seconds": seconds * len(pair.ids) / total}
+            if pair.recalled:
+                amounts["tokens_recalled"] = pair.recalled
             if pair.cut:
                 amounts |= {"truncated_documents": 1, "truncated_tokens": pair.cut}
             bill.charge(grade.query.query_id, **amounts)

@@ -30,6 +30,7 @@ class Reranker(Stage):
         token_budget: the most tokens in a forward pass: speed and memory, not scores.
         device: "cpu", "cuda" …; CUDA where there is one by default.
         dtype: "float32", "bfloat16", "float16"; float32 on the CPU, bfloat16 on CUDA by default.
+        token_store: a folder in which the token ids of texts are kept for later runs; in memory by default.
         journal: a file that every answer is appended to and read from, so that an interrupted run can be resumed.
 
     Raises:
@@ -51,9 +52,16 @@ class Reranker(Stage):
         token_budget: int | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        token_store: str | Path | None = None,
         journal: str | Path | None = None,
     ) -> None:
-        options = {"max_tokens": max_tokens, "token_budget": token_budget, "device": device, "dtype": dtype}
+        options: dict[str, int | str | Path | None] = {
+            "max_tokens": max_tokens,
+            "token_budget": token_budget,
+            "device": device,
+            "dtype": dtype,
+            "token_store": token_store,
+        }
         given = {option: value for option, value in options.items() if value is not None}
         self.judge = _judge_of(name, judge, given)
         self.algorithm = _algorithm_of(name, algorithm)
@@ -155,7 +163,7 @@ def _document(index: int, text: object) -> Document:
     return Document(str(index), text)
 
 
-def _judge_of(name: str | Path | None, judge: str | Judge | None, options: Mapping[str, int | str]) -> Judge:
+def _judge_of(name: str | Path | None, judge: str | Judge | None, options: Mapping[str, int | str | Path]) -> Judge:
     if judge is not None and not isinstance(judge, str):
         if options:
             raise InputError(f"{', '.join(options)} cannot change a judge that is already made; give them to the judge")

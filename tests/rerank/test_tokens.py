@@ -111,12 +111,24 @@ def test_only_the_document_is_cut_and_what_is_cut_is_counted(tokenizer, document
 def test_every_text_is_tokenised_once(wordpiece, monkeypatch):
     tokens = PairTokens(wordpiece, 100)
     seen: list[str] = []
-    encode = tokens._encode
-    monkeypatch.setattr(tokens, "_encode", lambda texts: (seen.extend(texts), encode(texts))[1])
+    encode = tokens.texts._encode
+    monkeypatch.setattr(tokens.texts, "_encode", lambda texts: (seen.extend(texts), encode(texts))[1])
 
     tokens.pairs(["one", "one", "two", "two"], ["x", "y", "x", "x"])
 
     assert sorted(seen) == ["one", "two", "x", "y"]
+
+
+def test_a_text_is_not_tokenised_again_in_a_later_call_and_that_is_counted(wordpiece, monkeypatch):
+    tokens = PairTokens(wordpiece, 100)
+    [first] = tokens.pairs(["who"], ["the cat sat"])
+    monkeypatch.setattr(tokens.texts, "_encode", lambda texts: pytest.fail(f"tokenised again: {texts}"))
+
+    [again] = tokens.pairs(["the cat sat"], ["who"])
+    [same] = tokens.pairs(["who"], ["the cat sat"])
+
+    assert (first.recalled, again.recalled, same.recalled) == (0, 1, 3)
+    assert same.ids.tolist() == first.ids.tolist()
 
 
 def test_a_query_that_leaves_no_room_is_an_error_of_its_own(wordpiece):
