@@ -1,0 +1,1 @@
+"""The other ways: each function loads a peer and gives (work, batch size) -> scores in the order of the work."""
