@@ -1,35 +1,47 @@
 """T5 and its kin, run for ranking: many texts encoded in one row, one decoder step, a few rows of the output head.
 
-Two ways of running a model, chosen by its device:
+Three ways of running a model, chosen by its device:
 
-- `packed` (CPU): texts of a batch in one row without padding (`t5_encoder`), the decoder over `HEAD_ROWS` rows at a
+- `packed` (CPU): texts of a batch in one row without padding (`t5_encoder`), the decoder over `DECODER_ROWS` rows at a
   time, each of which attends to its own states. In float32 the bits of a score do not depend on its batch, its order,
   its neighbours, or on one or two threads.
-- `padded` (CUDA): transformers' own encoder over a rectangle of texts.
+- `varlen` (CUDA): the same row of texts through the `varlen_attention` op, the decoder over a rectangle of texts of
+  similar length. `deterministic=True` gives every product a shape that the batch does not change.
+- `padded`: transformers' own encoder over a rectangle of texts.
 
-Both fold the decoder's cross-attention into its queries (`t5_decoder`), and the output head is float32 in both.
+All fold the decoder's cross-attention into its queries (`t5_decoder`), and the output head is float32 in all.
 Fusion-in-decoder is the same thing with several texts under one decoder row: the states of a group follow each other.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rerank.engine.encoder import HEAD_ROWS
-from rerank.engine.t5_decoder import FoldedDecoder, PaddedMemory, Past, RaggedMemory
-from rerank.engine.t5_encoder import PackedEncoder, PaddedEncoder, Work, rectangle
-from rerank.engine.t5_model import check_t5, head_scale, quicken
+from rerank.engine.packing import by_length, in_order
+from rerank.engine.t5_choice import Allowed, Sampling
+from rerank.engine.t5_decoder import DECODER_ROWS, FoldedDecoder
+from rerank.engine.t5_encoder import PackedEncoder, PaddedEncoder, VarlenEncoder, Work, rectangle
+from rerank.engine.t5_memory import PaddedMemory, RaggedMemory
+from rerank.engine.t5_model import check_encoder_of_t5, check_t5, head_scale, quicken
+from rerank.engine.t5_writing import Writer
 from rerank.errors import CheckpointError, InputError, JudgeError
+from rerank.kernels.target_logits import token_log_probs
+from rerank.kernels.varlen_attention import varlen_attention
 
-__all__ = ["EncoderDecoder", "Scored", "Written"]
+__all__ = ["Encoded", "EncoderDecoder", "Likelihood", "Sampling", "Scored", "TextEncoder", "Written"]
 
 Groups = Sequence[Sequence[Sequence[int]]]
+
+MODES = ("packed", "varlen", "padded")
+POSITIONS = 1024  # decoder positions of a pass that reads texts of their own; each holds heads · dim numbers of a query
+RECTANGLE = 65_536  # encoder states of a rectangle that decoder rows attend to, padding included
+LIKELIHOOD_ROWS = 64  # rows that the whole output head sees at a time, so that bits do not depend on how many there are
 
 
 @dataclass(frozen=True)
@@ -50,15 +62,32 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Likelihood:
+    """How likely continuations are.
+
+    Attributes:
+        log_probs: for each continuation the log-probability of each of its ids, float32 [ids], in nats, on the CPU.
+        tokens, padded, flops: as in `Scored`.
+    """
+
+    log_probs: tuple[Tensor, ...]
+    tokens: int
+    padded: int
+    flops: int
+
+
+@dataclass(frozen=True)
 class Written:
     """What the decoder wrote.
 
     Attributes:
         texts: the ids written for each group, after the prefix; the last is an end token if `max_tokens` was enough.
+        steps: passes of the decoder.
         tokens, padded, flops: as in `Scored`.
     """
 
     texts: list[list[int]]
+    steps: int
     tokens: int
     padded: int
     flops: int
@@ -69,40 +98,153 @@ class Written:
         return sum(len(text) for text in self.texts)
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """The encoder's states of some texts, for heads of one's own.
+
+    Attributes:
+        states: of all texts, one after the other: [tokens, dim], on the model's device, in its dtype.
+        lengths: tokens of each text.
+        tokens, padded, flops: as in `Scored`.
+    """
+
+    states: Tensor
+    lengths: tuple[int, ...]
+    tokens: int
+    padded: int
+    flops: int
+
+    def first(self) -> Tensor:
+        """The state of each text's first token: float32 [texts, dim]."""
+        starts = [0, *itertools.accumulate(self.lengths)][:-1]
+        return self.states[torch.tensor(starts, dtype=torch.long, device=self.states.device)].float()
+
+    def mean(self) -> Tensor:
+        """The mean state of each text: float32 [texts, dim]."""
+        means = [text.float().mean(0) for text in torch.split(self.states, list(self.lengths))]
+        return torch.stack(means) if means else self.first()
+
+
+class TextEncoder:
+    """The encoder of a T5, mT5 or UMT5 alone, for a head of one's own (RankT5's encoder-only shape).
+
+    Args:
+        model: a transformers `…EncoderModel`, or any T5 with an `encoder`, in evaluation mode, on its device.
+        mode: `packed`, `varlen` or `padded`; by default chosen by the device.
+        deterministic: as for `EncoderDecoder`.
+
+    Raises:
+        CheckpointError: as for `EncoderDecoder`.
+        InputError: when there is no such mode, or it cannot be deterministic.
+    """
+
+    def __init__(self, model: Any, *, mode: str | None = None, deterministic: bool | None = None) -> None:
+        check_encoder_of_t5(model)
+        self.model = model
+        self.device: torch.device = model.device
+        self.mode = _mode(mode, self.device)
+        self.deterministic = _deterministic(deterministic, self.mode, model)
+        probes = [[5, 6, 7, 8, 9], [9, 8, 7]]
+        expected = self._stock(probes)
+        quicken(model)
+        made: dict[str, Callable[[], PackedEncoder | VarlenEncoder | PaddedEncoder]] = {
+            "packed": lambda: PackedEncoder(model),
+            "varlen": lambda: VarlenEncoder(model, settled=self.deterministic),
+            "padded": lambda: PaddedEncoder(model),
+        }
+        self._encoder = made[self.mode]()
+        _compare(self.encode(probes).mean().cpu(), expected, model, "encoder")
+
+    @property
+    def execution(self) -> str:
+        """How it runs, for the ledger."""
+        fused = ", fused linear layers" if self._encoder.fused else ""
+        return f"{self.mode}{fused}{', deterministic' if self.deterministic and self.mode == 'varlen' else ''}"
+
+    @property
+    def packs(self) -> bool:
+        """True when a batch costs what its tokens cost, whatever their lengths."""
+        return self.mode != "padded"
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[Sequence[int]]) -> Encoded:
+        """The encoder's last hidden states.
+
+        Args:
+            texts: encoder ids of each, end token included where the template wants one.
+
+        Raises:
+            InputError: when a text is empty or an id is not in the vocabulary.
+        """
+        work = Work()
+        hidden = self.states([[text] for text in texts], work)
+        states = torch.cat(hidden) if hidden else torch.empty(0, self.model.config.d_model, device=self.device)
+        return Encoded(states, tuple(map(len, texts)), len(states), work.rows - len(states), work.flops)
+
+    def states(self, groups: Groups, work: Work) -> list[Tensor]:
+        """The states of each group of texts, one text after the other: [tokens, dim]."""
+        texts = [text for group in groups for text in group]
+        if not texts:
+            return []
+        if not all(groups):
+            raise InputError(f"group {[*map(len, groups)].index(0)} has no texts; leave it out")
+        for index, text in enumerate(texts):
+            if not text:
+                raise InputError(f"text {index} has no tokens; its template should give at least one")
+        check_ids(self.model, "texts", [*itertools.chain.from_iterable(texts)])
+        hidden = self._encoder.encode(texts, work)
+        return list(torch.split(hidden, [sum(map(len, group)) for group in groups]))
+
+    @torch.inference_mode()
+    def _stock(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Mean states from the model's own forward."""
+        ids, mask = rectangle(texts, self.device)
+        states = self.model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        return torch.stack([row[: len(text)].mean(0) for row, text in zip(states, texts, strict=True)]).cpu()
+
+
 class EncoderDecoder:
     """A T5, mT5, Flan-T5 or UMT5 that scores and writes.
 
     Args:
         model: a transformers `…ForConditionalGeneration` in evaluation mode, on its device.
-        mode: `packed` or `padded`; by default chosen by the device.
+        mode: `packed`, `varlen` or `padded`; by default chosen by the device.
+        deterministic: give a text the same bits whatever its batch. `packed` in float32 always does; `varlen` does it
+            in passes of one shape when asked to; the others cannot.
 
     Raises:
         CheckpointError: when the model is of another family, in float16, in training, or its layers are not plain; or
             when it scores two texts otherwise than its own forward does, which is tried at load.
+        InputError: when there is no such mode, or it cannot be deterministic.
     """
 
-    def __init__(self, model: Any, *, mode: str | None = None) -> None:
+    def __init__(self, model: Any, *, mode: str | None = None, deterministic: bool | None = None) -> None:
         check_t5(model)
         self.model = model
         self.device: torch.device = model.device
-        self.mode = mode or ("packed" if self.device.type == "cpu" else "padded")
         probes = [[5, 6, 7, 8, 9], [9, 8, 7]]
         expected = self._stock(probes)
-        quicken(model)
-        self._encoder = PackedEncoder(model) if self.packs else PaddedEncoder(model)
-        self._decoder = FoldedDecoder(model, fused=self._encoder.fused)
-        self._scale = head_scale(model.config)
-        self._compare(self.score(probes, range(10), prefix=[0]).logits, expected)
+        self._texts = TextEncoder(model, mode=mode, deterministic=deterministic)
+        self.mode, self.deterministic = self._texts.mode, self._texts.deterministic
+        self._settled = self.mode == "packed" or self.deterministic
+        fused = self.execution.endswith("fused linear layers")
+        self._decoder = FoldedDecoder(model, fused=fused, settled=self._settled)
+        self._head = OutputHead(model)
+        _compare(self.score(probes, range(10), prefix=[0]).logits, expected, model, "folded decoder")
 
     @property
     def execution(self) -> str:
         """How it runs, for the ledger."""
-        return f"{self.mode}, fused linear layers" if self._encoder.fused else self.mode
+        return self._texts.execution
 
     @property
     def packs(self) -> bool:
         """True when a batch costs what its tokens cost, whatever their lengths."""
-        return self.mode == "packed"
+        return self._texts.packs
+
+    def encode(self, texts: Sequence[Sequence[int]]) -> Encoded:
+        """As `TextEncoder.encode`."""
+        return self._texts.encode(texts)
 
     def score(
         self, texts: Sequence[Sequence[int]], targets: Sequence[int], *, prefix: Sequence[int] | None = None
@@ -116,6 +258,7 @@ class EncoderDecoder:
 
         Raises:
             InputError: when a text is empty or an id is not in the vocabulary.
+            JudgeError: when the model gives NaN or an infinity; names the text's index.
         """
         return self.score_groups([[text] for text in texts], targets, prefix=prefix)
 
@@ -123,17 +266,63 @@ class EncoderDecoder:
     def score_groups(self, groups: Groups, targets: Sequence[int], *, prefix: Sequence[int] | None = None) -> Scored:
         """The same where one decoder reads a whole group of texts, each encoded on its own (fusion in decoder)."""
         prefix = self._prefix(prefix)
-        self._check_ids("targets", targets)
+        check_ids(self.model, "targets", targets)
         work = Work()
-        states = self._encode(groups, work)
-        head = self._head(targets)
+        states = self._texts.states(groups, work)
+        head = self._head.rows(targets)
+        parts = self._parts([len(state) for state in states])
         logits = [torch.empty(0, len(targets), device=self.device)]
-        for part in self._parts(states):
-            memory, rows = self._memory(part)
-            hidden = self._decoder.after(prefix, rows, memory, work)
-            logits.append(self._read(hidden, head, work)[: len(part)])
-        tokens = sum(len(state) for state in states)
-        return Scored(torch.cat(logits).cpu(), tokens, work.rows - tokens, work.flops)
+        for part in parts:
+            memory = self._memory([states[index] for index in part])
+            hidden = self._decoder.after(prefix, self._rows(len(part)), memory, work)
+            logits.append(self._head.read(hidden, head, work)[: len(part)])
+        told = _in_order(torch.cat(logits).cpu(), parts)  # the one transfer
+        _check_finite(told)
+        tokens = sum(map(len, states))
+        return Scored(told, tokens, work.rows - tokens, work.flops)
+
+    @torch.inference_mode()
+    def likelihood(
+        self,
+        texts: Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[int]],
+        *,
+        prefix: Sequence[int] | None = None,
+    ) -> Likelihood:
+        """How likely the decoder finds a continuation of each text: what query likelihood adds up.
+
+        The mean of a text's numbers is minus the loss that transformers computes with the continuation as `labels`.
+
+        Args:
+            texts: encoder ids of each, end token included where the template wants one.
+            continuations: decoder ids of each, without the prefix; with an end token if its likelihood is wanted.
+            prefix: decoder ids read before, the start token first; by default the start token alone.
+
+        Raises:
+            InputError: when there are not as many continuations as texts, one of either is empty, or an id is not in
+                the vocabulary.
+            JudgeError: when the model gives NaN or an infinity; names the text's index.
+        """
+        prefix = self._prefix(prefix)
+        self._check_continuations(texts, continuations)
+        work = Work()
+        states = self._texts.states([[text] for text in texts], work)
+        told: list[Tensor] = []
+        parts = self._forced_parts([len(each) + len(prefix) - 1 for each in continuations])
+        for part, folded in parts:
+            memory = self._memory([states[index] for index in part])
+            chosen = [[*continuations[index]] for index in part]
+            read = [[*prefix, *each[:-1]] for each in chosen]
+            hidden = self._decoder.forced(read, memory, work, folded=folded)
+            told.append(self._head.log_probs(_without_prefix(hidden, read, len(prefix) - 1), chosen, work))
+        flat = torch.cat([*told, torch.empty(0, device=self.device)]).cpu()  # the one transfer
+        order = [index for part, _ in parts for index in part]
+        split = dict(zip(order, torch.split(flat, [len(continuations[index]) for index in order]), strict=True))
+        log_probs = tuple(split[index] for index in range(len(texts)))
+        for index, one in enumerate(log_probs):
+            _check_finite(one[None], index)
+        tokens = sum(map(len, states))
+        return Likelihood(log_probs, tokens, work.rows - tokens, work.flops)
 
     @torch.inference_mode()
     def generate(
@@ -141,107 +330,110 @@ class EncoderDecoder:
         groups: Groups,
         *,
         max_tokens: int,
-        allowed: Sequence[int] | None = None,
+        allowed: Allowed | None = None,
         prefix: Sequence[int] | None = None,
+        sampling: Sampling | None = None,
+        slots: int = DECODER_ROWS,
+        budget: int = 8192,
     ) -> Written:
-        """Write the most likely token after the other, until an end token, for each group of texts.
+        """Write one token after the other, until an end token, for each group of texts.
+
+        At most `slots` texts are written at a time; the next takes a slot in the step after one has ended. The text of
+        a group does not depend on its neighbours.
 
         Args:
             groups: encoder ids of the texts under each decoder; a group of one text is a plain T5.
             max_tokens: the most to write, at least 1; meant for up to about 100.
-            allowed: the only ids that may be written, an end token among them if the text shall end; all by default.
+            allowed: the only ids that may be written, an end token among them if the text shall end: ids for all, or a
+                function of (index of the group, ids written so far). All by default.
             prefix: decoder ids read before, the start token first; by default the start token alone.
+            sampling: how tokens are drawn; by default the most likely is taken, of equal ones the lowest.
+            slots: decoder rows at work, at least 1; they bound what is kept of texts being written.
+            budget: encoder tokens of a pass, which bounds what is kept of those that wait.
 
         Raises:
             InputError: when a text is empty, an id is not in the vocabulary, or nothing may be written.
-            JudgeError: when the model gives NaN or an infinity.
+            JudgeError: when the model gives NaN or an infinity; names the group's index.
         """
-        if max_tokens < 1:
-            raise InputError(f"max_tokens={max_tokens} leaves nothing to write; choose at least 1")
-        choices = self._choices(allowed)
-        prefix = self._prefix(prefix)
-        work = Work()
-        states = self._encode(groups, work)
-        head = self._head(choices)
-        texts: list[list[int]] = []
-        for part in self._parts(states):
-            texts += self._write(part, head, choices, prefix, max_tokens, work)
-        tokens = sum(len(state) for state in states)
-        return Written(texts, tokens, work.rows - tokens, work.flops)
+        for name, value in (("max_tokens", max_tokens), ("slots", slots)):
+            if value < 1:
+                raise InputError(f"{name}={value} leaves nothing to write; choose at least 1")
+        if sampling is not None and len(sampling.seeds) != len(groups):
+            raise InputError(f"there are {len(sampling.seeds)} seeds for {len(groups)} groups; give one for each")
+        work, tokens = Work(), [0]
+        writer = Writer(
+            self._decoder,
+            self._head,
+            self._memory([]),
+            rows=self._rows(min(slots, max(1, len(groups)))),
+            slots=slots,
+            prefix=self._prefix(prefix),
+            limit=max_tokens,
+            ends=self._ends(),
+            allowed=self._allowed(allowed),
+            sampling=sampling,
+        )
+        texts = writer.write(self._encoded(groups, budget, work, tokens), work)
+        return Written(texts, writer.steps, tokens[0], work.rows - tokens[0], work.flops)
 
-    # -- encoder ---------------------------------------------------------------------------------------------------
+    # -- passes ----------------------------------------------------------------------------------------------------
 
-    def _encode(self, groups: Groups, work: Work) -> list[Tensor]:
-        """The states of each group: [tokens, dim]."""
-        texts = [text for group in groups for text in group]
-        if not texts:
-            return []
-        if not all(groups):
+    def _encoded(self, groups: Groups, budget: int, work: Work, tokens: list[int]) -> Iterator[Tensor]:
+        """The states of each group, encoded a batch at a time when the first of it is wanted."""
+        if not all(groups):  # here, because the batch would give another index
             raise InputError(f"group {[*map(len, groups)].index(0)} has no texts; leave it out")
-        for index, text in enumerate(texts):
-            if not text:
-                raise InputError(f"text {index} has no tokens; its template should give at least one")
-        self._check_ids("texts", [*itertools.chain.from_iterable(texts)])
-        hidden = self._encoder.encode(texts, work)
-        return list(torch.split(hidden, [sum(map(len, group)) for group in groups]))
+        for batch in in_order([sum(map(len, group)) for group in groups], budget):
+            for states in self._texts.states([groups[index] for index in batch], work):
+                tokens[0] += len(states)
+                yield states
 
-    # -- decoder ---------------------------------------------------------------------------------------------------
+    def _rows(self, count: int) -> int:
+        """Decoder rows that are computed for so many texts."""
+        return -(-count // DECODER_ROWS) * DECODER_ROWS if self._settled else count
 
-    def _parts(self, states: list[Tensor]) -> Iterator[list[Tensor]]:
-        """Groups that one pass of the decoder serves."""
-        size = HEAD_ROWS if self.packs else max(1, len(states))
-        for start in range(0, len(states), size):
-            yield states[start : start + size]
+    def _parts(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Texts or groups that one pass of the decoder serves."""
+        if self._settled:
+            starts = range(0, len(lengths), DECODER_ROWS)
+            return [[*range(start, min(start + DECODER_ROWS, len(lengths)))] for start in starts]
+        return by_length(lengths, RECTANGLE) if lengths else []
 
-    def _memory(self, states: Sequence[Tensor]) -> tuple[RaggedMemory | PaddedMemory, int]:
-        """What a part of the groups attends to, and the rows that the decoder computes for it."""
-        return (RaggedMemory(states), HEAD_ROWS) if self.packs else (PaddedMemory(states), len(states))
+    def _forced_parts(self, counts: Sequence[int]) -> list[tuple[list[int], bool]]:
+        """Texts that one pass of the decoder serves, and whether its cross-attention is folded: by each text's own
+        positions, so that no neighbour changes how a text is computed."""
+        parts = []
+        for folded in (True, False):
+            some = [index for index, count in enumerate(counts) if (count <= self._decoder.folds_up_to) == folded]
+            for part in in_order([counts[index] for index in some], POSITIONS) if some else []:
+                parts.append(([some[place] for place in part], folded))
+        return parts
 
-    def _write(
-        self, states: Sequence[Tensor], head: Tensor, choices: Tensor, prefix: list[int], limit: int, work: Work
-    ) -> list[list[int]]:
-        memory, rows = self._memory(states)
-        past: Past = []
-        texts: list[list[int]] = [[] for _ in states]
-        live = set(range(len(states)))
-        ids = torch.tensor([prefix] * rows, device=self.device)
-        for _ in range(limit):
-            best, place = self._read(self._decoder.step(ids, memory, past, work), head, work).max(-1)
-            if not best[sorted(live)].isfinite().all():
-                raise JudgeError(
-                    f"{type(self.model).__name__} gave a logit that is no finite number; try dtype='float32'"
-                )
-            ids = choices[place][:, None]  # [rows, 1]
-            written = ids[:, 0].tolist()
-            for row in sorted(live):
-                texts[row].append(written[row])
-                if written[row] in self._ends():
-                    live.remove(row)
-                    memory.forget(row)
-            if not live:
-                break
-        return texts
+    def _memory(self, states: Sequence[Tensor]) -> RaggedMemory | PaddedMemory:
+        return RaggedMemory(states) if self._settled else PaddedMemory(states)
 
-    def _choices(self, allowed: Sequence[int] | None) -> Tensor:
+    # -- what may be asked -----------------------------------------------------------------------------------------
+
+    def _allowed(self, allowed: Allowed | None) -> Allowed | None:
         """The ids that may be written, ascending, so that a tie goes to the lowest."""
-        ids = range(self.model.lm_head.out_features) if allowed is None else sorted(set(allowed))
+        if allowed is None or callable(allowed):
+            return allowed
+        ids = sorted(set(allowed))
         if not ids:
             raise InputError("allowed=[] lets nothing be written; name at least one id, or None for all")
-        self._check_ids("allowed", ids)
-        return torch.tensor(ids, device=self.device)
+        check_ids(self.model, "allowed", ids)
+        return ids
 
-    def _head(self, targets: Sequence[int] | Tensor) -> Tensor:
-        """The rows of the output head that are wanted: float32 [targets, dim]."""
-        weight: Tensor = self.model.lm_head.weight[torch.as_tensor(targets, device=self.device)]
-        return weight.float()
+    def _check_continuations(self, texts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> None:
+        if len(texts) != len(continuations):
+            raise InputError(f"there are {len(continuations)} continuations for {len(texts)} texts; give one for each")
+        for index, ids in enumerate(continuations):
+            if not ids:
+                raise InputError(f"continuation {index} has no tokens, so it has no likelihood; leave it out")
+        check_ids(self.model, "continuations", [*itertools.chain.from_iterable(continuations)])
 
-    def _read(self, hidden: Tensor, head: Tensor, work: Work) -> Tensor:
-        work.flops += 2 * len(hidden) * head.numel()
-        return nn.functional.linear(hidden.float() * self._scale, head)
-
-    def _ends(self) -> set[int]:
+    def _ends(self) -> frozenset[int]:
         end = self.model.config.eos_token_id
-        return set(end) if isinstance(end, list) else {end}
+        return frozenset(end) if isinstance(end, list) else frozenset({end})
 
     def _prefix(self, prefix: Sequence[int] | None) -> list[int]:
         start: int | None = getattr(self.model.config, "decoder_start_token_id", None)
@@ -252,16 +444,8 @@ class EncoderDecoder:
         ids = list(prefix)
         if not ids:
             raise InputError("prefix=[] gives the decoder nothing to read; it begins with the start token")
-        self._check_ids("prefix", ids)
+        check_ids(self.model, "prefix", ids)
         return ids
-
-    def _check_ids(self, name: str, ids: Sequence[int]) -> None:
-        size = self.model.shared.num_embeddings
-        for token in (min(ids, default=0), max(ids, default=0)):
-            if not 0 <= token < size:
-                raise InputError(
-                    f"{name}: there is no token {token} in a vocabulary of {size}; do they belong together?"
-                )
 
     # -- at load ---------------------------------------------------------------------------------------------------
 
@@ -273,12 +457,97 @@ class EncoderDecoder:
         logits: Tensor = self.model(input_ids=ids, attention_mask=mask, decoder_input_ids=start).logits
         return logits[:, -1, :10].float().cpu()
 
-    def _compare(self, got: Tensor, expected: Tensor) -> None:
-        exact = self.model.dtype == torch.float32
-        size = float(expected.abs().max())
-        if not float((got - expected).abs().max()) <= (1e-3 if exact else 1e-1) * max(1.0, size):  # NaN is not either
-            raise CheckpointError(
-                f"the folded decoder changes the scores of this {type(self.model).__name__} "
-                f"({got[0, :3].tolist()} for {expected[0, :3].tolist()}); "
-                "please report it with the version of transformers"
-            )
+
+class OutputHead:
+    """The output head of a T5, read in float32 at the rows that are wanted."""
+
+    def __init__(self, model: Any) -> None:
+        self._layer = model.lm_head
+        self._scale = head_scale(model.config)
+        self.size: int = model.lm_head.out_features
+
+    def rows(self, ids: Sequence[int] | None) -> Tensor:
+        """The rows of some ids, or of all: float32 [ids, dim]."""
+        weight: Tensor = self._layer.weight
+        if ids is not None:
+            weight = weight[torch.tensor(list(ids), dtype=torch.long, device=weight.device)]
+        return weight.float()
+
+    def read(self, hidden: Tensor, rows: Tensor, work: Work) -> Tensor:
+        """Raw logits, float32 [positions, ids]."""
+        work.flops += 2 * len(hidden) * rows.numel()
+        return nn.functional.linear(hidden.float() * self._scale, rows)
+
+    def log_probs(self, hidden: Tensor, chosen: Sequence[Sequence[int]], work: Work) -> Tensor:
+        """The log-probability of each chosen id at its position: [positions, dim] -> float32 [positions]."""
+        weight = self._layer.weight
+        ids = torch.tensor([*itertools.chain.from_iterable(chosen)], device=hidden.device)
+        filler = -len(ids) % LIKELIHOOD_ROWS
+        hidden, ids = nn.functional.pad(hidden, (0, 0, 0, filler)), nn.functional.pad(ids, (0, filler))
+        work.flops += 2 * len(hidden) * weight.numel()
+        blocks = zip(hidden.split(LIKELIHOOD_ROWS), ids.split(LIKELIHOOD_ROWS), strict=True)
+        told = [token_log_probs(rows, weight, targets, scale=self._scale) for rows, targets in blocks]
+        return torch.cat(told)[: len(ids) - filler]
+
+
+def check_ids(model: Any, name: str, ids: Sequence[int]) -> None:
+    """Refuse ids that have no embedding."""
+    size = model.get_input_embeddings().num_embeddings
+    for token in (min(ids, default=0), max(ids, default=0)):
+        if not 0 <= token < size:
+            raise InputError(f"{name}: there is no token {token} in a vocabulary of {size}; do they belong together?")
+
+
+def _mode(mode: str | None, device: torch.device) -> str:
+    """The mode asked for, or the best for the device; varlen attention needs its kernel on a GPU."""
+    if mode is None and device.type == "cpu":
+        return "packed"
+    if mode is None:
+        return "varlen" if device.type == "cuda" and "triton" in varlen_attention.providers else "padded"
+    if mode not in MODES:
+        raise InputError(f"there is no mode {mode!r}; it may be one of {', '.join(MODES)}")
+    return mode
+
+
+def _deterministic(wanted: bool | None, mode: str, model: Any) -> bool:
+    always = mode == "packed" and model.dtype == torch.float32
+    if wanted and not always and mode != "varlen":
+        raise InputError(
+            f"mode {mode!r} in {str(model.dtype).removeprefix('torch.')} cannot be deterministic; "
+            "use 'packed' in float32, or 'varlen'"
+        )
+    return always or bool(wanted)
+
+
+def _compare(got: Tensor, expected: Tensor, model: Any, what: str) -> None:
+    exact = model.dtype == torch.float32
+    size = float(expected.abs().max())
+    if not float((got - expected).abs().max()) <= (1e-3 if exact else 1e-1) * max(1.0, size):  # NaN is not either
+        raise CheckpointError(
+            f"the {what} changes the scores of this {type(model).__name__} "
+            f"({got[0, :3].tolist()} for {expected[0, :3].tolist()}); please report it with the version of transformers"
+        )
+
+
+def _in_order(rows: Tensor, parts: Sequence[Sequence[int]]) -> Tensor:
+    """Rows that came in parts, as they were asked for."""
+    output = torch.empty_like(rows)
+    output[[index for part in parts for index in part]] = rows
+    return output
+
+
+def _check_finite(rows: Tensor, first: int = 0) -> None:
+    """Refuse what is no number: [texts, numbers]."""
+    if not rows.isfinite().all():
+        index = int((~rows.isfinite()).any(-1).nonzero()[0])
+        [value, *_] = rows[index][~rows[index].isfinite()].tolist()
+        raise JudgeError(
+            f"text {first + index}: the model gave {value}, which is no finite number; try dtype='float32'"
+        )
+
+
+def _without_prefix(hidden: Tensor, read: Sequence[Sequence[int]], count: int) -> Tensor:
+    """Hidden states of the positions that predict a continuation, without those inside the prefix."""
+    if not count:
+        return hidden
+    return torch.cat([rows[count:] for rows in hidden.split([*map(len, read)])])

@@ -1,9 +1,10 @@
-"""The encoder of a T5: packed, with attention and position bias within each text of one row, or padded as it comes.
+"""The encoder of a T5: all texts in one row, with attention and position bias within each; or padded as it comes.
 
 T5 adds to each attention score a learned number that depends on the distance between the two tokens alone. Its own
 forward writes that out as a [heads, tokens, tokens] array, of a packed row over its whole length. Here the numbers
 stay in one line per head, from the farthest token behind to the farthest ahead; a text whose queries are taken in
 reverse order reads its square of biases from that line through strides of one, so the square is never built.
+A GPU reads the same numbers inside its attention kernel (`varlen_attention`).
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from rerank.engine import linear
-from rerank.engine.packing import settled_rows
+from rerank.engine.packing import in_order, settled_rows
+from rerank.kernels.varlen_attention import varlen_attention
 
-__all__ = ["PackedEncoder", "PaddedEncoder", "Work", "bias_line", "fuse", "rectangle", "weights"]
+__all__ = ["PackedEncoder", "PaddedEncoder", "VarlenEncoder", "Work", "bias_line", "fuse", "rectangle", "weights"]
+
+
+PASS_ROWS = 4096
+"""Rows of a deterministic pass on a GPU, whose products are split by their shape."""
 
 
 @dataclass
@@ -78,6 +84,64 @@ class PackedEncoder:
         work.rows += rows
         states: Tensor = self._stack.final_layer_norm(hidden)[:real]
         return states
+
+
+class VarlenEncoder:
+    """The same row of texts with attention by the `varlen_attention` op, and linear layers as they are.
+
+    Args:
+        model: as for `PackedEncoder`.
+        settled: encode in passes of `PASS_ROWS` rows, filled up, so that every product has the same shape whatever
+            the batch; a longer text goes alone, in rows that depend on its own length.
+    """
+
+    fused = False
+
+    def __init__(self, model: Any, *, settled: bool = False) -> None:
+        self._stack = model.encoder
+        self._settled = settled
+        self._weights = [weights(block) for block in self._stack.block]
+        attentions = [block.layer[0].SelfAttention for block in self._stack.block]
+        self._biased = [module for module in attentions if module.has_relative_attention_bias]
+
+    def encode(self, texts: Sequence[Sequence[int]], work: Work) -> Tensor:
+        """Hidden states of all texts, one after the other: [tokens, dim]."""
+        if not self._settled:
+            return self._pass(texts, 0, work)
+        lengths = [len(text) for text in texts]
+        batches = in_order(lengths, PASS_ROWS)
+        return torch.cat([self._pass([texts[i] for i in batch], PASS_ROWS, work) for batch in batches])
+
+    def _pass(self, texts: Sequence[Sequence[int]], unit: int, work: Work) -> Tensor:
+        lengths = [len(text) for text in texts]
+        real, longest = sum(lengths), max(lengths)
+        filler = -real % unit if unit else 0
+        device = self._stack.device
+        ids = torch.tensor([*itertools.chain.from_iterable(texts)] + [0] * filler, device=device)
+        ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
+        hidden = self._stack.embed_tokens(ids)  # [rows, dim]
+        for index, block in enumerate(self._stack.block):
+            layer = block.layer[0]
+            hidden = hidden + self._attend(index, layer.layer_norm(hidden), ends, longest, real)
+            hidden = block.layer[-1](hidden)
+            work.products(len(ids), self._weights[index])
+            work.attend(sum(length**2 for length in lengths), layer.SelfAttention.inner_dim)
+        work.rows += len(ids)
+        states: Tensor = self._stack.final_layer_norm(hidden)[:real]
+        return states
+
+    def _attend(self, index: int, normed: Tensor, ends: Tensor, longest: int, real: int) -> Tensor:
+        """Self-attention of a layer; filler rows attend to nothing."""
+        module = self._stack.block[index].layer[0].SelfAttention
+        biased = self._biased[min(index, len(self._biased) - 1)]
+        split = (len(normed), module.n_heads, module.key_value_proj_dim)
+        query, key, value = (each(normed).view(split)[:real] for each in (module.q, module.k, module.v))
+        mixed: Tensor = varlen_attention(
+            query, key, value, ends, longest, scale=1.0,
+            bias=biased.relative_attention_bias.weight.T, max_distance=biased.relative_attention_max_distance,
+        )  # fmt: skip
+        output: Tensor = module.o(nn.functional.pad(mixed.flatten(1), (0, 0, 0, len(normed) - real)))
+        return output
 
 
 class PaddedEncoder:

@@ -9,7 +9,7 @@ from torch import nn
 
 from rerank.errors import CheckpointError
 
-__all__ = ["FAMILIES", "check_t5", "head_scale", "quicken"]
+__all__ = ["FAMILIES", "check_encoder_of_t5", "check_t5", "head_scale", "quicken"]
 
 FAMILIES = ("t5", "mt5", "umt5")
 MATRICES = ("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo", "lm_head")
@@ -26,6 +26,20 @@ def check_t5(model: Any) -> None:
         raise CheckpointError(
             f"{name} (model type {kind!r}) is no encoder-decoder that is known here; "
             f"use a …ForConditionalGeneration of {', '.join(FAMILIES)}"
+        )
+    check_encoder_of_t5(model)
+
+
+def check_encoder_of_t5(model: Any) -> None:
+    """The same for a model of which the encoder alone is run.
+
+    Raises:
+        CheckpointError: as `check_t5`.
+    """
+    name, kind = type(model).__name__, model.config.model_type
+    if kind not in FAMILIES or not hasattr(model, "encoder"):
+        raise CheckpointError(
+            f"{name} (model type {kind!r}) has no encoder that is known here; use one of {', '.join(FAMILIES)}"
         )
     if model.training:
         raise CheckpointError(f"this {name} is in training mode, its dropout would change scores; call .eval()")

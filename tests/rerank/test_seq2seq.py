@@ -13,8 +13,8 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from rerank.engine import linear
-from rerank.engine.encoder import HEAD_ROWS
 from rerank.engine.seq2seq import EncoderDecoder
+from rerank.engine.t5_decoder import DECODER_ROWS
 from rerank.engine.t5_encoder import PackedEncoder, Work
 from rerank.engine.t5_model import FAMILIES
 from rerank.errors import CheckpointError, InputError, JudgeError
@@ -234,9 +234,9 @@ def test_what_was_computed_is_counted():
 
     encoder = 2 * (2 * ROWS * (LAYER + FEED) + 4 * 48 * (100**2 + 92**2))
     # the first layer's self-attention is a constant of the model; the second's reads one position: value and output
-    linears = 2 * HEAD_ROWS * (2 * (LAYER + FEED) + LAYER // 2)
+    linears = 2 * DECODER_ROWS * (2 * (LAYER + FEED) + LAYER // 2)
     reading = 2 * 4 * 192 * 3 * 32  # in each of two layers each of three heads reads every state, all channels of it
-    head = 2 * HEAD_ROWS * 32 * 3
+    head = 2 * DECODER_ROWS * 32 * 3
     if linear.available(t5("t5")):
         assert (scored.tokens, scored.padded) == (ROWS, 0)
         assert scored.flops == encoder + linears + reading + head
