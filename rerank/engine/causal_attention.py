@@ -58,6 +58,10 @@ class View:
         """Tokens of the prompt up to the last query."""
         return sum(length for _, length in self.runs)
 
+    def along(self, pool: Tensor) -> Tensor:
+        """[slots, heads, dim] -> [total, heads, dim]."""
+        return _along(joined(self.runs), pool)
+
 
 Seen: TypeAlias = tuple[tuple[Run, ...], Tensor | None]
 

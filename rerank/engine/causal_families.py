@@ -1,37 +1,21 @@
-"""Causal language models as transformers has them: which can be run packed, and where their answers are read."""
+"""Causal language models as transformers has them: which can be run over packed rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rerank.errors import CheckpointError
 
-__all__ = ["FAMILIES", "Head", "check_causal", "context_limit", "head_of"]
+__all__ = ["FAMILIES", "check_causal", "context_limit"]
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
 """Model types whose layers have `input_layernorm` and `self_attn` with q, k, v and o, and obey AttentionInterface."""
 
 PLACED = ("default", "linear", "llama3", "yarn", "proportional")
 """Kinds of rotary embedding that depend on a token's position alone, and not on how long the prompt gets."""
-
-
-@dataclass(frozen=True)
-class Head:
-    """What reads hidden states.
-
-    Attributes:
-        weight: [vocab or labels, dim].
-        bias: [vocab or labels], or None.
-        softcap: the c of c · tanh(logit / c), or None.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    softcap: float | None
 
 
 def check_causal(model: Any) -> None:
@@ -57,13 +41,6 @@ def check_causal(model: Any) -> None:
             f"prompts could share nothing; known are {', '.join(PLACED)}"
         )
     _check_layers(model)
-
-
-def head_of(model: Any) -> Head:
-    """The output head over the vocabulary; of a sequence classifier the head over its labels."""
-    linear = getattr(model, "lm_head", None) or model.score
-    softcap = getattr(model.config, "final_logit_softcapping", None) if hasattr(model, "lm_head") else None
-    return Head(linear.weight, linear.bias, softcap)
 
 
 def context_limit(config: Any) -> int:

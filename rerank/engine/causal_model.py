@@ -13,8 +13,8 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,8 @@ __all__ = ["Ask", "CausalModel", "Row"]
 
 ATTENTION = "rerank_causal"
 
-Watch = Callable[["Step", int, Tensor, Options], None]
-"""Called in every layer with the step, the layer, its queries [rows, heads, dim], and how it attends."""
+Watch: TypeAlias = Callable[[int, int, Tensor, View, Options], None]
+"""Called in every layer for every ask: which ask, which layer, its queries [count, heads, dim], what they see, how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +71,44 @@ class Ask:
 
 @dataclass
 class Step:
-    """What attention needs to know of a row of tokens, in all layers and in the last."""
+    """What attention needs to know of a row of tokens.
+
+    Args:
+        whole: of all tokens.
+        slots: where they go, int64 [tokens].
+        last: of the tokens that are asked for, in the order of the asks; None when there are none.
+        asked: where these stand in the row, int64; filled up with tokens that nobody asked for.
+        work: what is charged.
+        watch: what is shown the queries of every ask.
+        is_last: whether the layer at hand is the last, and its keys and values are written.
+    """
 
     whole: Views
-    slots: Tensor  # int64 [real tokens]
-    last: Views | None  # of the asked tokens; None when nothing is asked
-    asked: Tensor  # int64, which tokens of the row go through all of the last layer, filler included
+    slots: Tensor
+    last: Views | None
+    asked: Tensor
     work: Work
-    watch: Watch | None = None
-    writes: bool = field(default=True)
+    watch: Watch | None
+    is_last: bool = False
 
-    @property
-    def now(self) -> Views:
-        """The views of the layer at hand."""
-        if self.writes:
-            return self.whole
-        assert self.last is not None
-        return self.last
+    def attend(self, layer: int, queries: Tensor, options: Options) -> Tensor:
+        """[rows, heads, dim] -> [rows, heads, dim]."""
+        views = self.last if self.is_last else self.whole
+        assert views is not None
+        if self.watch is not None:
+            self._show(self.watch, layer, queries, options)
+        self.work.attend(views.pairs(options.window), queries.shape[1] * queries.shape[2])
+        return views.attend(layer, queries, options)
+
+    def _show(self, watch: Watch, layer: int, queries: Tensor, options: Options) -> None:
+        if self.last is None:
+            return
+        if not self.is_last:
+            queries = queries[self.asked]
+        start = 0
+        for ask, view in enumerate(self.last.views):
+            watch(ask, layer, queries[start : start + view.count], view, options)
+            start += view.count
 
 
 class CausalModel:
@@ -142,9 +163,20 @@ class CausalModel:
         return f"packed, {self.mode}{', fused linear layers' if self.fused else ''}"
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of weights, hidden states, keys and values."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    @property
+    def settles(self) -> bool:
+        """True where bits do not depend on the batch: in float32 on the CPU."""
+        return self.device.type == "cpu" and self.dtype == torch.float32
+
+    @property
     def fewest_rows(self) -> int:
         """Token rows of a pass, filler included, from which bits do not depend on their number."""
-        if self.device.type != "cpu" or self.model.dtype != torch.float32:
+        if not self.settles:
             return 1
         return linear.FEWEST_ROWS if self.fused else linear.SAFE_ROWS
 
@@ -153,7 +185,7 @@ class CausalModel:
         heads = self.config.num_key_value_heads
         return KeyValues(
             len(self.base.layers), heads, _head_dim(self.config),
-            dtype=self.model.dtype, device=self.device, slots=slots,
+            dtype=self.dtype, device=self.device, slots=slots,
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -168,7 +200,7 @@ class CausalModel:
             pool: of this model.
             work: is charged with the token rows and the floating-point operations. What is counted: every matrix
                 product over the rows it is executed for, filler included; attention as `Views.pairs` says.
-            watch: is shown the queries of every layer.
+            watch: is shown the queries of every ask in every layer.
 
         Returns:
             [sum of counts, dim], ask by ask, in the model's dtype.
@@ -196,10 +228,12 @@ class CausalModel:
         return step, self._settled(ends[-1])
 
     def _settled(self, rows: int) -> int:
+        if not self.settles:
+            return rows
         return settled_rows(max(rows, self.fewest_rows), self._widths, torch.get_num_threads())
 
     def _row(self, values: list[int], count: int) -> Tensor:
-        return torch.tensor([values + [0] * (count - len(values))], device=self.device)
+        return torch.tensor([values + [0] * (count - len(values))], dtype=torch.int64, device=self.device)
 
     def _charge(self, step: Step, count: int) -> None:
         step.work.rows += count
@@ -232,7 +266,7 @@ class _LastLayer(nn.Module):
         if step.last is None:
             return hidden[:, :0]
         places = tuple(each[:, step.asked] for each in position_embeddings)
-        step.writes = False
+        step.is_last = True
         output: Tensor = self.layer(hidden[:, step.asked], position_embeddings=places, step=step, **options)
         return output
 
@@ -251,15 +285,10 @@ def _attend(
     **unused: Any,
 ) -> tuple[Tensor, None]:
     """Attention as transformers calls it: [1, heads, rows, dim] -> [1, rows, heads, dim]."""
-    layer = module.layer_idx
-    if step.writes:
-        _write(step, layer, key[0].transpose(0, 1), value[0].transpose(0, 1))
+    if not step.is_last:
+        _write(step, module.layer_idx, key[0].transpose(0, 1), value[0].transpose(0, 1))
     options = Options(scaling, sliding_window, softcap)
-    queries = query[0].transpose(0, 1)
-    if step.watch is not None:
-        step.watch(step, layer, queries, options)
-    step.work.attend(step.now.pairs(sliding_window), query.shape[1] * query.shape[3])
-    return step.now.attend(layer, queries, options)[None], None
+    return step.attend(module.layer_idx, query[0].transpose(0, 1), options)[None], None
 
 
 def _write(step: Step, layer: int, keys: Tensor, values: Tensor) -> None:
