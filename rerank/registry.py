@@ -32,8 +32,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "oracle": "rerank.judges.fake:Oracle",
     },
     "kernel": {
+        "add_norm": "rerank.kernels.add_norm:add_norm",
         "attention_mass": "rerank.kernels.attention_mass:attention_mass",
         "disentangled_attention": "rerank.kernels.disentangled_attention:disentangled_attention",
+        "first_token_attention": "rerank.kernels.varlen_attention:first_token_attention",
         "lambdarank": "rerank.kernels.list_losses:lambdarank",
         "listmle": "rerank.kernels.list_losses:listmle",
         "maxsim": "rerank.kernels.maxsim:maxsim",

@@ -83,13 +83,16 @@ def _kernels() -> dict[str, str]:
     import torch
 
     from rerank import registry
+    from rerank.kernels import native
+
+    elsewhere = {"native"} if torch.cuda.is_available() else {"triton", *(["native"] if not native.library() else [])}
 
     def picked(op: Any) -> str:
-        able: list[str] = [name for name, one in op.providers.items() if not one.when_asked]
-        return able[-1] if torch.cuda.is_available() else [name for name in able if name != "triton"][-1]
+        return [name for name, one in op.providers.items() if not one.when_asked and name not in elsewhere][-1]
 
     ops = {name: registry.load("kernel", name) for name in registry.names("kernel")}
-    return {name: f"{picked(op)}, of {', '.join(op.providers)}" for name, op in ops.items()}
+    picks = {name: f"{picked(op)}, of {', '.join(op.providers)}" for name, op in ops.items()}
+    return {"native (C)": native.status(), **picks}
 
 
 def _caches() -> dict[str, Path]:

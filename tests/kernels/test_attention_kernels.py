@@ -240,13 +240,13 @@ def test_no_distance_falls_into_another_bucket_than_in_transformers(buckets, max
 
 
 @pytest.mark.parametrize("name", ATTENTION)
-def test_without_triton_the_reference_stands_alone(name, monkeypatch):
+def test_without_triton_the_reference_stands(name, monkeypatch):
     module = import_module(f"rerank.kernels.{name}")
     monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
 
     alone = runpy.run_path(str(Path(module.__file__)))
 
-    assert list(alone[name].providers) == ["reference"]
+    assert "triton" not in alone[name].providers
 
 
 @pytest.mark.skipif(not HAS_TRITON, reason="triton is not installed")
@@ -255,7 +255,7 @@ def test_kernels_are_for_gpus_and_for_where_no_gradient_is_wanted():
     ends = starts([3]).to(DEVICE)
 
     at_hand = DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
-    assert varlen_attention.pick(q, k, v, ends, 3).name == ("triton" if at_hand else "reference")
+    assert (varlen_attention.pick(q, k, v, ends, 3).name == "triton") == at_hand
     assert varlen_attention.pick(*(part[..., :31] for part in (q, k, v)), ends, 3).name == "reference"
     assert set_attention.pick(q.requires_grad_(), k, v, ends, 3, ends).name == "reference"
 

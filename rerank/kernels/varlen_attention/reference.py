@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-__all__ = ["relative_buckets", "varlen_attention"]
+__all__ = ["first_token_attention", "relative_buckets", "varlen_attention"]
 
 
 def varlen_attention(
@@ -62,6 +62,36 @@ def varlen_attention(
         logs.append(scores.logsumexp(-1).T)
     output = torch.cat(outputs).to(q.dtype)
     return (output, torch.cat(logs)) if return_lse else output
+
+
+def first_token_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    longest: int,
+    *,
+    window: int | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """Attention of the first token of each of several sequences that lie in one row: all that a last layer must give.
+
+    Args:
+        q: [sequences, heads, dim].
+        k, v, cu_seqlens, longest, window, scale: as for `varlen_attention`.
+
+    Returns:
+        [sequences, heads, dim] in q's dtype, computed in float32.
+    """
+    del longest
+    group = q.shape[1] // k.shape[1]
+    outputs = []
+    for query, (start, end) in zip(q.float(), pairwise(cu_seqlens.tolist()), strict=True):
+        seen = slice(start, end if window is None else min(end, start + window + 1))
+        keys, values = (part[seen].float().repeat_interleave(group, 1) for part in (k, v))
+        scores = torch.einsum("hd,khd->hk", query, keys) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        outputs.append(torch.einsum("hk,khd->hd", scores.softmax(-1), values))
+    return torch.stack(outputs).to(q.dtype)
 
 
 def _distances(length: int, device: torch.device) -> Tensor:
