@@ -1,19 +1,21 @@
 """The ledger: what ranking cost, per query and in total.
 
 Amounts are plain sums under the names in `UNITS`; notes are choices that were made (device, attention, budgets).
-Peak memory is not a sum and is read from the process when it is asked for.
+How long each query took from its submission to its ranking is no sum, for queries overlap, and neither is peak memory,
+which is read from the process when it is asked for.
 """
 
 from __future__ import annotations
 
 import resource
+import statistics
 import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["UNITS", "Ledger", "peak_memory_bytes"]
+__all__ = ["UNITS", "Ledger", "peak_cuda_bytes", "peak_memory_bytes"]
 
 UNITS: Mapping[str, str] = {
     "questions": "asked by algorithms",
@@ -30,7 +32,9 @@ UNITS: Mapping[str, str] = {
     "truncated_documents": "documents that did not fit and were cut at the end",
     "truncated_tokens": "tokens that were cut off",
     "repairs": "answers that had to be repaired",
+    "retries": "questions asked once more after a failure that passed",
     "flops": "floating-point operations of the executed plan",
+    "flops_estimated": "the same by the closed form of https://arxiv.org/abs/2507.06223",
     "seconds": "of work inside the judge",
 }
 """Every amount that may be charged, and what it counts."""
@@ -48,6 +52,7 @@ class Ledger:
         self._queries: dict[str, Counter[str]] = {}
         self._total: Counter[str] = Counter()
         self._notes: dict[str, str] = {}
+        self._waits: dict[str, tuple[float, int]] = {}  # query_id -> (seconds, rankings)
 
     def charge(self, query_id: str, **amounts: float) -> None:
         """Add amounts to one query's account and to the total."""
@@ -62,6 +67,23 @@ class Ledger:
         """Record a choice that was made."""
         with self._lock:
             self._notes[name] = value
+
+    def finish(self, query_id: str, seconds: float) -> None:
+        """Note that a query has its ranking.
+
+        Args:
+            query_id: whose.
+            seconds: of wall time since it was submitted, waiting for others included.
+        """
+        with self._lock:
+            before, count = self._waits.get(query_id, (0.0, 0))
+            self._waits[query_id] = before + seconds, count + 1
+
+    @property
+    def wall_seconds(self) -> dict[str, float]:
+        """From the submission of each query to its ranking; the mean, for a query that was ranked several times."""
+        with self._lock:
+            return {query_id: seconds / count for query_id, (seconds, count) in self._waits.items()}
 
     @property
     def total(self) -> dict[str, float]:
@@ -90,17 +112,55 @@ class Ledger:
         real, padded = self._total["tokens_real"], self._total["tokens_padded"]
         return padded / (real + padded) if real + padded else 0.0
 
-    def as_dict(self) -> dict[str, Any]:
-        """Total, notes and peak memory, for `--json` and reports."""
+    def as_dict(self, *, queries: bool = False) -> dict[str, Any]:
+        """Total, notes, wall time and peak memory, for `--json` and reports.
+
+        Args:
+            queries: with every query's account, and its `wall_seconds`.
+        """
+        cuda = peak_cuda_bytes()
         return {
             **self.total,
             "padding": self.padding,
+            **_spread(self.wall_seconds),
             "peak_memory_bytes": peak_memory_bytes(),
+            **({} if cuda is None else {"peak_cuda_bytes": cuda}),
             "notes": self.notes,
+            **({"queries": self._accounts()} if queries else {}),
         }
+
+    def _accounts(self) -> dict[str, dict[str, float]]:
+        waits = self.wall_seconds
+        accounts = self.queries
+        for query_id, seconds in waits.items():
+            accounts[query_id] = {**accounts.get(query_id, {}), "wall_seconds": seconds}
+        return accounts
 
 
 def peak_memory_bytes() -> int:
     """The most memory this process has held at once."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_cuda_bytes() -> int | None:
+    """The most that tensors have held at once on each CUDA device, summed over devices; None when none was used."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return sum(int(torch.cuda.max_memory_allocated(device)) for device in range(torch.cuda.device_count()))
+
+
+def _spread(seconds: Mapping[str, float]) -> dict[str, Any]:
+    """How long queries took: the mean, the median, what 95 % of them do not exceed, and the longest."""
+    if not seconds:
+        return {}
+    ordered = sorted(seconds.values())
+    return {
+        "wall_seconds": {
+            "mean": statistics.fmean(ordered),
+            "median": statistics.median(ordered),
+            "p95": ordered[-(-len(ordered) * 95 // 100) - 1],
+            "longest": ordered[-1],
+        }
+    }

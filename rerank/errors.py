@@ -8,6 +8,7 @@ RerankError
 ├── MissingExtra          the feature needs packages that are not installed; names the extra
 ├── CheckpointError       a checkpoint cannot be found, fetched, trusted or read as a reranker
 ├── JudgeError            a judge could not answer a question; names the question
+│   └── Transient         it may answer when it is asked again: a busy server, a lost connection
 └── DeadlineExceeded      a plan was not finished in time
 
 The command line prints any of them in one line and exits with 2; every other exception is a bug and keeps its
@@ -25,6 +26,7 @@ __all__ = [
     "JudgeError",
     "MissingExtra",
     "RerankError",
+    "Transient",
     "UnknownName",
 ]
 
@@ -59,6 +61,22 @@ class CheckpointError(RerankError):
 
 class JudgeError(RerankError):
     """A judge could not answer a question."""
+
+
+class Transient(JudgeError):
+    """A judge raises it, or gives it in an answer's place, when the same question may be answered a little later.
+
+    The scheduler waits and asks again, a limited number of times (`rerank.engine.retries.Retry`).
+
+    Args:
+        message: what happened.
+        retry_after: seconds for which the judge wants to be asked nothing at all, as HTTP's Retry-After says; None
+            when it did not say.
+    """
+
+    def __init__(self, message: str = "the judge cannot answer now", *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class DeadlineExceeded(RerankError, TimeoutError):

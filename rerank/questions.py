@@ -209,7 +209,11 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """These documents open a question that is coming; a judge may prepare for it or ignore it -> `Heard`."""
+    """These documents open a question that is coming; a judge may prepare for it or ignore it -> `Heard`.
+
+    It is no question of a round: the plan gets its `Heard` at once, the judge sees it if `Announce` stands among its
+    `answers`, and what becomes of it there is nobody's concern but the judge's.
+    """
 
     answered_by: ClassVar[type[Heard]] = Heard
     query: Query
@@ -230,7 +234,7 @@ class Algorithm:
     Args:
         name: what `rerank list` and `--algorithm` call it.
         plan: the generator function.
-        asks: the question kinds it may yield.
+        asks: the question kinds it may yield; `Announce`, which any judge may ignore, is not counted among them.
         exact: (number of documents, **options) -> how many head positions a perfect judge guarantees.
     """
 
@@ -258,8 +262,13 @@ class Bill(Protocol):
 class Judge(Protocol):
     """Answers questions with one model and one prompt.
 
-    A judge may also have `check_queries(queries)`, which raises InputError for queries that it cannot read: it is
-    called before any work is done for them.
+    A judge may also have
+
+    - `check_queries(queries)`, which raises InputError for queries that it cannot read: it is called before any work is
+      done for them;
+    - `concurrent`, a number, when somebody else computes its answers: `answer` is then called from so many threads at
+      once, with one question each, instead of with many questions from one thread;
+    - `retry`, a `rerank.engine.retries.Retry`: how it is asked again after a `rerank.errors.Transient`.
     """
 
     key: str
@@ -273,7 +282,8 @@ class Judge(Protocol):
         """Yield (index of the question, its answer) in any order, as they become known.
 
         An exception in an answer's place fails that question alone. When `answer` itself raises, the questions that
-        are still open are asked again, one at a time, so that only those fail which cannot be answered.
+        are still open are asked again, one at a time, so that only those fail which cannot be answered. A `Transient`
+        error, given or raised, lets the questions wait and be asked again. An `Announce` needs no answer.
         """
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 from rerank.algorithms.answers import order
 from rerank.errors import InputError
-from rerank.questions import Algorithm, Permute, Plan
+from rerank.questions import Algorithm, Announce, Permute, Plan, Question
 from rerank.types import Ranking
 
 if TYPE_CHECKING:
     Part: TypeAlias = slice[int, int, None]
 
-__all__ = ["full_list", "sliding_windows", "wavefront", "windows"]
+__all__ = ["full_list", "known_ahead", "sliding_windows", "wavefront", "windows"]
 
 
 def windows(count: int, *, window: int, step: int, first: int = 0) -> list[Part]:
@@ -65,12 +66,22 @@ def _is_ready(passes: Sequence[Sequence[Part]], done: Sequence[int], number: int
     return passes[number - 1][done[number - 1]].stop <= passes[number][done[number]].start
 
 
+def known_ahead(parts: Sequence[Part]) -> list[Part]:
+    """How the second and every later window of a pass begins: what stands there when the pass does.
+
+    A window's last documents are those that the one before it put first; the others nobody has moved yet. A judge that
+    reads these beginnings while it reads the first window has only the rest of each to read in its turn.
+    """
+    return [slice(part.start, before.start) for before, part in pairwise(parts) if part.start < before.start]
+
+
 def _sliding_windows(ranking: Ranking, *, window: int = 20, step: int = 10, passes: int = 1) -> Plan:
     """Put windows of documents in order, from the tail of the list to its head.
 
     Good documents rise with the window (Sun et al., 2023, https://arxiv.org/abs/2304.09542). A pass over n > window
     documents asks 1 + ⌈(n − window) / step⌉ questions, each in a round of its own, and a further pass adds
     ⌈window / step⌉ rounds, for it begins as soon as its first window is settled. A list of one document asks nothing.
+    Before its first question the plan announces how each later window of the first pass will begin.
 
     Args:
         window: documents per question, at least 2.
@@ -82,9 +93,12 @@ def _sliding_windows(ranking: Ranking, *, window: int = 20, step: int = 10, pass
     """
     _check_windows(window, step, passes)
     order_now = list(ranking.documents)
-    for parts in wavefront([windows(len(order_now), window=window, step=step)] * passes):
+    once = windows(len(order_now), window=window, step=step)
+    announcements: list[Question] = [Announce(ranking.query, tuple(order_now[part])) for part in known_ahead(once)]
+    for parts in wavefront([once] * passes):
         questions = [Permute(ranking.query, tuple(order_now[part])) for part in parts]
-        answers = yield [*questions]
+        answers = (yield [*announcements, *questions])[len(announcements) :]
+        announcements = []
         for part, question, answer in zip(parts, questions, answers, strict=True):
             order_now[part] = [question.documents[index] for index in order(question, answer)]
     return Ranking.by_order(ranking, order_now)

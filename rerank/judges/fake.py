@@ -57,12 +57,15 @@ class Oracle:
         self.key = f"oracle-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
     def answer(self, questions: Sequence[Question], bill: Bill) -> Iterator[tuple[int, Answer]]:
-        """One answer for each question, in the order asked; a call each on the bill."""
+        """One answer for each question, in the order asked; a call each on the bill, but for announcements."""
         for index, question in enumerate(questions):
-            bill.charge(question.query.query_id, calls=1)
+            if not isinstance(question, Announce):
+                bill.charge(question.query.query_id, calls=1)
             yield index, self._answer(question)
 
     def _answer(self, question: Question) -> Answer:
+        if isinstance(question, Announce):
+            return Heard()
         seen = [self._look(question, document) for document in question.documents]
         match question:
             case Grade():
@@ -76,8 +79,6 @@ class Oracle:
                 return Picked(tuple(order[: question.count]), tuple(seen))
             case Permute():
                 return Permuted(tuple((index,) for index in _best_first(seen)), tuple(seen))
-            case Announce():
-                return Heard()
         raise InputError(f"an oracle cannot {type(question).__name__.lower()}")
 
     def _look(self, question: Question, document: Document) -> float:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from rerank.cost import Ledger
-from rerank.questions import Judge, Plan, Question
+from rerank.questions import Announce, Heard, Judge, Plan, Question
 from rerank.types import Document, Query, Ranking
 
 settings.register_profile("no deadline", deadline=None)  # an example may wait for a core; pytest has a timeout
@@ -19,7 +19,7 @@ Played = tuple[Ranking, list[list[Question]]]
 
 @pytest.fixture(scope="session")
 def play() -> Callable[[Plan, Judge], Played]:
-    """(plan, judge) -> the ranking, and the questions of every round."""
+    """(plan, judge) -> the ranking, and the questions of every round, announcements left out."""
 
     def played(plan: Plan, judge: Judge) -> Played:
         rounds: list[list[Question]] = []
@@ -29,10 +29,11 @@ def play() -> Callable[[Plan, Judge], Played]:
                 questions = next(plan) if answers is None else plan.send(answers)
             except StopIteration as end:
                 return end.value, rounds
-            given = dict(judge.answer(questions, Ledger()))
-            answers = [given[index] for index in range(len(questions))]
-            if questions:
-                rounds.append(questions)
+            asked = [question for question in questions if not isinstance(question, Announce)]
+            given = iter(answer for _, answer in sorted(dict(judge.answer(asked, Ledger())).items()))
+            answers = [Heard() if isinstance(question, Announce) else next(given) for question in questions]
+            if asked:
+                rounds.append(asked)
 
     return played
 

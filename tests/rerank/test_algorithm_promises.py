@@ -25,6 +25,7 @@ from rerank.questions import (
     Graded,
     GradedSet,
     GradeSet,
+    Heard,
     Permute,
     Permuted,
     Pick,
@@ -105,6 +106,8 @@ class Strange:
                 return Picked(tuple(order[: question.count]))
             case Permute():
                 return Permuted(tuple((index,) for index in order))
+            case Announce():
+                return Heard()
         raise AssertionError(question)
 
     def _whim(self, question, index: int) -> object:
