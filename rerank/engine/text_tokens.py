@@ -68,6 +68,26 @@ class TextTokens:
         [before] = self._encode([after])
         return [ids[len(before) :] for ids in self._encode([after + text for text in texts])]
 
+    def beginning(self, text: str, tokens: int) -> str:
+        """As much of a text as has no more than so many tokens, cut between characters."""
+        if self.backend is None:
+            return self._bisected(text, tokens)
+        offsets = self.backend.encode(text, add_special_tokens=False).offsets
+        if len(offsets) <= tokens:
+            return text
+        end = min(offsets[tokens - 1][1], offsets[tokens][0]) if tokens else 0  # tokens may be parts of a character
+        return text[:end]
+
+    def _bisected(self, text: str, tokens: int) -> str:
+        low, high = 0, len(text)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if len(self._encode([text[:middle]])[0]) <= tokens:
+                low = middle
+            else:
+                high = middle - 1
+        return text[:low]
+
     def _encode(self, texts: list[str]) -> list[Ids]:
         if self.backend is not None:
             encoded = (encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False))
