@@ -1,36 +1,47 @@
-"""Families of sequence classifiers: how each reads its scores off the hidden states."""
+"""Families of encoders: how each is taken apart into our layers, and how its classifier reads scores off the states."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from rerank.engine import deberta, encoder_backbones, modernbert
+from rerank.engine.encoder_layers import Backbone
 from rerank.errors import CheckpointError
 
-__all__ = ["FAMILIES", "Family", "check_encoder"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "check_encoder",
+    "head_of",
+    "head_size",
+    "keep_head_in_float32",
+    "taken_apart",
+    "why_stock",
+]
 
 
 @dataclass(frozen=True)
 class Family:
-    """How a family of classifiers reads its scores off the hidden states.
+    """How a family of encoders is run without padding.
 
     Args:
-        backbone: the attribute that holds the encoder.
-        head: (model, pooled hidden states [rows, hidden]) -> logits [rows, labels].
-        first_position: config -> the position of a text's first token.
-        mean: config -> True when texts are pooled by their mean, not by their first token.
-        layers: the path from the backbone to its layers, where they have BERT's shape, so that the last one can be
-            computed for first tokens alone; "" where they have not.
+        backbone: (transformers' backbone, True for one kernel over all texts, False for text by text) -> ours.
+        head: (classifier, pooled hidden states [rows, hidden]) -> logits [rows, labels].
+        layers: the path from transformers' backbone to its layers.
+        mean: config -> True when the classifier pools texts by their mean, not by their first token.
+        unsupported: config -> why a model of this family must be run by its own forward, or None.
     """
 
-    backbone: str
+    backbone: Callable[[Any, bool], Backbone]
     head: Callable[[Any, Tensor], Tensor]
-    first_position: Callable[[Any], int] = lambda config: 0
+    layers: str = "encoder.layer"
     mean: Callable[[Any], bool] = lambda config: False
-    layers: str = ""
+    unsupported: Callable[[Any], str | None] = lambda config: None
 
 
 def _bert_head(model: Any, pooled: Tensor) -> Tensor:
@@ -53,20 +64,82 @@ def _distilbert_head(model: Any, pooled: Tensor) -> Tensor:
     return logits
 
 
-def _after_padding(config: Any) -> int:
-    return int(config.pad_token_id) + 1
+def _deberta_head(model: Any, pooled: Tensor) -> Tensor:
+    logits: Tensor = model.classifier(model.pooler(pooled[:, None]))
+    return logits
 
+
+_ROBERTA = Family(encoder_backbones.roberta, _first_token_head)
 
 FAMILIES: Mapping[str, Family] = {
-    "bert": Family("bert", _bert_head, layers="encoder.layer"),
-    "electra": Family("electra", _first_token_head, layers="encoder.layer"),
-    "distilbert": Family("distilbert", _distilbert_head),
-    "roberta": Family("roberta", _first_token_head, first_position=_after_padding, layers="encoder.layer"),
-    "camembert": Family("roberta", _first_token_head, first_position=_after_padding, layers="encoder.layer"),
-    "xlm-roberta": Family("roberta", _first_token_head, first_position=_after_padding, layers="encoder.layer"),
-    "modernbert": Family("model", _modernbert_head, mean=lambda config: config.classifier_pooling == "mean"),
+    "bert": Family(encoder_backbones.bert, _bert_head),
+    "electra": Family(encoder_backbones.bert, _first_token_head),
+    "distilbert": Family(encoder_backbones.distilbert, _distilbert_head, layers="transformer.layer"),
+    "roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "modernbert": Family(
+        encoder_backbones.modern_bert,
+        _modernbert_head,
+        layers="layers",
+        mean=lambda config: bool(config.classifier_pooling == "mean"),
+        unsupported=modernbert.unsupported,
+    ),
+    "mpnet": Family(encoder_backbones.mpnet, _first_token_head),
+    "deberta-v2": Family(encoder_backbones.deberta_v2, _deberta_head, unsupported=deberta.unsupported),
 }
 """By `config.model_type`; each is tested against the stock forward."""
+
+
+def why_stock(model: Any) -> str | None:
+    """Why a model has to be run by its own forward, or None when it need not."""
+    family = FAMILIES.get(model.config.model_type)
+    if family is None:
+        return f"{model.config.model_type} is not known here"
+    if getattr(model.config, "is_decoder", False):
+        return "it attends as a decoder"
+    return family.unsupported(model.config)
+
+
+def taken_apart(model: Any, *, varlen: bool) -> Backbone:
+    """The backbone as we run it; transformers' own layers are let go, so that weights are held once.
+
+    Args:
+        model: a classifier or a backbone of a family in `FAMILIES`.
+        varlen: attention with one kernel over all texts, instead of text by text.
+    """
+    family = FAMILIES[model.config.model_type]
+    backbone = family.backbone(model.base_model, varlen)
+    owner, _, name = family.layers.rpartition(".")
+    setattr(model.base_model.get_submodule(owner), name, nn.ModuleList())
+    return backbone
+
+
+def keep_head_in_float32(model: Any) -> None:
+    """Half precision in the last layer makes ties: everything beside the backbone's layers is float32.
+
+    A pooler is moved from the backbone to the head, where it belongs: the backbone would run it on every pass.
+    """
+    if (pooler := getattr(model.base_model, "pooler", None)) is not None:
+        model.first_token_pooler = pooler
+        model.base_model.pooler = None
+    for module in _head_modules(model):
+        module.float()
+
+
+def head_of(model: Any) -> Callable[[Tensor], Tensor]:
+    """What turns pooled hidden states into logits: float32 [rows, hidden] -> float32 [rows, labels]."""
+    return partial(FAMILIES[model.config.model_type].head, model)
+
+
+def head_size(model: Any) -> int:
+    """Weights of the head's linear layers, once it holds the pooler."""
+    linears = (child for module in _head_modules(model) for child in module.modules() if isinstance(child, nn.Linear))
+    return sum(child.weight.numel() for child in linears)
+
+
+def _head_modules(model: Any) -> list[nn.Module]:
+    return [module for module in model.children() if module is not model.base_model]
 
 
 def check_encoder(model: Any) -> None:

@@ -59,13 +59,13 @@ def available(model: Any) -> bool:
 
 
 def fuse(module: nn.Module) -> None:
-    """Replace every linear layer within a module, and the GELU behind it where the module has BERT's shape."""
+    """Replace every linear layer within a module, and the GELU behind an `up` projection."""
     from transformers.activations import GELUActivation
 
     for child in module.modules():
-        if isinstance(getattr(child, "intermediate_act_fn", None), GELUActivation):
-            child.dense = FusedLinear(child.dense, "gelu")  # type: ignore[arg-type]
-            child.intermediate_act_fn = nn.Identity()
+        if isinstance(getattr(child, "up", None), nn.Linear) and isinstance(child.activation, GELUActivation):
+            child.up = FusedLinear(child.up, "gelu")  # type: ignore[arg-type]
+            child.activation = nn.Identity()
     for child in list(module.modules()):
         for name, linear in child.named_children():
             if type(linear) is nn.Linear:

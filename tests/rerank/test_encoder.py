@@ -48,15 +48,24 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "norm_rel_ebd": "layer_norm",
         "share_att_key": True,
     },
+    "deberta-v2 without buckets": {"position_buckets": -1, "pos_att_type": ["c2p"], "max_relative_positions": 40},
+    "deberta-v2 own projections": {"pos_att_type": "p2c|c2p", "share_att_key": False, "position_biased_input": False},
+    "deberta-v2 with a convolution": {"conv_kernel_size": 3, "conv_act": "gelu", "embedding_size": 16},
+    "deberta-v2 without positions": {"relative_attention": False, "pos_att_type": [], "type_vocab_size": 2},
     "mpnet": {},
     "albert": {"embedding_size": 16, "type_vocab_size": 2},
 }
 
 
+def options_of(name: str) -> dict[str, Any]:
+    family = name.split()[0]
+    return SMALL | OPTIONS.get(family, {}) | OPTIONS[name]
+
+
 def classifier(name: str) -> Any:
     """A small classifier with random weights, large enough to tell texts apart."""
     transformers.set_seed(7)
-    config = transformers.AutoConfig.for_model(name.split()[0], **(SMALL | OPTIONS[name]))
+    config = transformers.AutoConfig.for_model(name.split()[0], **options_of(name))
     model = transformers.AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -111,15 +120,16 @@ def test_scores_equal_the_plain_loop(name):
     assert encoder.mode == ("packed" if name.split()[0] in FAMILIES else "single")
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", [name for name in OPTIONS if not name.startswith("deberta-v2 ")])
 def test_padded_scores_equal_the_plain_loop(name):
     model = classifier(name)
-    pairs = random_pairs(24, seed=random.randrange(2**32))
+    pairs = random_pairs(12, seed=random.randrange(2**32))
     expected = plain(model, pairs)
-    model.set_attn_implementation("sdpa" if name not in ("deberta-v2", "mpnet") else "eager")
+    if name.split()[0] not in ("deberta-v2", "mpnet"):
+        model.set_attn_implementation("sdpa")
 
     encoder = Encoder(model, mode="padded" if name.split()[0] in FAMILIES else "stock")
-    got = torch.cat([encoder.score(pairs[:9]).logits, encoder.score(pairs[9:]).logits])
+    got = torch.cat([encoder.score(pairs[:5]).logits, encoder.score(pairs[5:]).logits])
 
     agree(got, expected)
 
@@ -194,13 +204,31 @@ def test_local_attention_counts_what_it_sees():
     seen = sum(abs(one - two) <= window for one in range(length) for two in range(length))
 
     scored = encoder.score([pair_of(length, random.Random(1))])
-    layer = 4 * 32 * 32 + 3 * 32 * 48  # query, key, value, output; up twice for the gate, and down
-    head = 32 * 32 + 32
 
-    assert (
-        scored.flops
-        == 2 * 3 * layer * (length + scored.padded) + 4 * 32 * (2 * length**2 + seen) + 2 * head * HEAD_ROWS
-    )
+    rows = length + scored.padded
+    layer = 4 * 32 * 32 + 3 * 32 * 48  # query, key, value, output; up twice for the gate, and down
+    last = 2 * (2 * 32 * 32) * rows + 4 * 32 * length + 2 * (layer - 2 * 32 * 32) * HEAD_ROWS  # for first tokens
+    head = 32 * 32 + 32
+    assert scored.flops == 2 * 2 * layer * rows + 4 * 32 * (length**2 + seen) + last + 2 * head * HEAD_ROWS
+
+
+def test_means_need_every_layer_whole():
+    scored = Encoder(classifier("modernbert mean")).score([pair_of(20, random.Random(1))])
+
+    rows = 20 + scored.padded
+    layer, head = 4 * 32 * 32 + 3 * 32 * 48, 32 * 32 + 32
+    seen = sum(abs(one - two) <= 16 for one in range(20) for two in range(20))
+    assert scored.flops == 2 * 3 * layer * rows + 4 * 32 * (2 * 20**2 + seen) + 2 * head * HEAD_ROWS
+
+
+def test_positions_of_deberta_are_counted():
+    scored = Encoder(classifier("deberta-v2")).score([pair_of(50, random.Random(1))])
+
+    rows = 50 + scored.padded
+    layer, head = 4 * 32 * 32 + 2 * 32 * 48, 32 * 32 + 32
+    attention = 4 * 32 * 50**2 + 2 * 2 * 32 * 50 * 99  # two products with each of 99 distances
+    last = 2 * (2 * 32 * 32) * rows + (4 + 4) * 32 * 50 + 2 * (layer - 2 * 32 * 32) * HEAD_ROWS
+    assert scored.flops == 2 * 2 * layer * rows + 2 * attention + last + 2 * head * HEAD_ROWS
 
 
 def test_a_pass_without_fused_layers_keeps_to_the_rows_that_the_blas_needs(monkeypatch):
@@ -245,12 +273,9 @@ def test_half_precision_keeps_its_head_in_float32():
     assert len(set(logits.flatten().tolist())) == 50  # a bfloat16 head would make ties
 
 
-def test_a_model_that_ignores_the_packed_attention_is_refused_at_load(monkeypatch):
-    import rerank.engine.encoder as module
+def test_a_packed_pass_that_changes_scores_is_refused_at_load(monkeypatch):
+    from rerank.engine.encoder_attention import TextAttention
 
-    def blind(query_module, query, key, value, attention_mask, **options):
-        return value.transpose(1, 2).contiguous(), None
-
-    monkeypatch.setattr(module, "_attend", blind)
+    monkeypatch.setattr(TextAttention, "forward", lambda self, q, k, v, row: v.flatten(1))
     with pytest.raises(CheckpointError, match="packed attention changes the scores"):
         Encoder(classifier("bert"))
