@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from rerank import checkpoints
 from rerank.engine import batches, packing
 from rerank.engine.encoder import Encoder
+from rerank.engine.flops_estimate import Shape, estimated_flops
 from rerank.engine.loading import choose_device, choose_dtype, load_classifier, longest_input
 from rerank.engine.text_tokens import store_for
 from rerank.engine.tokens import Pair, PairTokens
@@ -64,6 +65,7 @@ class CrossEncoder:
         model, tokenizer = load_classifier(self.folder, target, choose_dtype(dtype, target))
         self.max_tokens = _checked_tokens(max_tokens, longest_input(model, tokenizer), self.folder)
         self.budget = batches.Budget(_checked_budget(token_budget, default=1024 if target.type == "cpu" else 16_384))
+        self.shape = Shape.of(model.config)
         self.encoder = Encoder(model)
         self.tokens = PairTokens(tokenizer, self.max_tokens, store_for(tokenizer, token_store))
         self.dtype = str(model.dtype).removeprefix("torch.")
@@ -138,6 +140,8 @@ class CrossEncoder:
             amounts = {"tokens_real": len(pair.ids), "flops": share, "seconds": seconds * len(pair.ids) / total}
             if pair.recalled:
                 amounts["tokens_recalled"] = pair.recalled
+            if self.shape is not None:
+                amounts["flops_estimated"] = estimated_flops(self.shape, len(pair.ids))
             if pair.cut:
                 amounts |= {"truncated_documents": 1, "truncated_tokens": pair.cut}
             bill.charge(grade.query.query_id, **amounts)
