@@ -95,6 +95,7 @@ class CausalLM:
         model, pool, head: what runs packed rows, where keys and values lie, and what reads hidden states: with `held`
             all that writing text needs.
         limits: what the model can read.
+        keep_tokens: how many tokens may wait for later calls.
 
     Raises:
         CheckpointError: when the model cannot be run packed, or scores two prompts otherwise than its own forward does,
@@ -113,7 +114,8 @@ class CausalLM:
         expected = [_stock(model, probe) for probe in PROBES]
         self.model = CausalModel(model, mode=mode)
         self.pool = self.model.pool()
-        self._kept = Kept(self.pool, keep_bytes // self.pool.bytes_per_token)
+        self.keep_tokens = keep_bytes // self.pool.bytes_per_token
+        self._kept = Kept(self.pool, self.keep_tokens)
         self._compare(expected)
 
     @property
@@ -256,8 +258,10 @@ class CausalLM:
         """
         paths = self.limits.paths(prompts)
         marks = [Mark(index, len(path) - 1, 1) for index, path in enumerate(paths)]
-        with torch.inference_mode(), self._computed(paths, marks, kept(keep, paths), hold=True) as done:
-            yield Held(self._joined(done.hidden()), [done.path(index) for index in range(len(paths))], done.cost)
+        with self._computed(paths, marks, kept(keep, paths), hold=True) as done:
+            with torch.inference_mode():  # not around the block: several may be open, and close in any order
+                hidden = self._joined(done.hidden())
+            yield Held(hidden, [done.path(index) for index in range(len(paths))], done.cost)
 
     def forget(self) -> None:
         """Give up the keys and values that wait for later calls."""

@@ -54,6 +54,15 @@ class Head:
 
         return self._by_rows(read, hidden)
 
+    def all_logits(self, hidden: Tensor) -> Tensor:
+        """Raw logits of the whole vocabulary: [rows, dim] -> [rows, vocab]."""
+
+        def read(rows: Tensor) -> Tensor:
+            logits = nn.functional.linear(rows, self.weight, self.bias).float()
+            return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+        return self._by_rows(read, hidden)
+
     def log_probs(self, hidden: Tensor, ids: Sequence[int]) -> Tensor:
         """The log-probability over the vocabulary of one token a row, in nats: [rows, dim] -> [rows]."""
         chosen = torch.tensor(list(ids), dtype=torch.int64, device=hidden.device)[:, None]
