@@ -18,10 +18,12 @@ __all__ = ["TABLES", "clash", "did_you_mean", "extra_for", "load", "names", "unk
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "algorithm": {
-        "all-pairs": "rerank.algorithms.sorting:all_pairs",
+        "all-pairs": "rerank.algorithms.pairs:all_pairs",
         "full-list": "rerank.algorithms.windows:full_list",
         "heapsort": "rerank.algorithms.sorting:heapsort",
+        "mergesort": "rerank.algorithms.mergesort:mergesort",
         "pointwise": "rerank.algorithms.pointwise:pointwise",
+        "quicksort": "rerank.algorithms.quicksort:quicksort",
         "setwise-heapsort": "rerank.algorithms.setwise:setwise_heapsort",
         "setwise-sliding": "rerank.algorithms.setwise:setwise_sliding",
         "sliding-k": "rerank.algorithms.sorting:sliding_k",
@@ -60,6 +62,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 EXTRAS: Mapping[str, str] = {
     "faiss": "dense",
     "fastapi": "serve",
+    "gguf": "gguf",
     "matplotlib": "report",
     "onnxruntime": "onnx",
     "openvino": "openvino",

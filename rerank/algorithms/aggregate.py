@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rerank.errors import InputError
 
-__all__ = ["AGGREGATES", "Matrix", "bradley_terry", "elo", "page_rank", "scores_of", "win_rate", "wins_of"]
+__all__ = ["AGGREGATES", "Matrix", "bradley_terry", "elo", "matrix_of", "page_rank", "scores_of", "win_rate", "wins_of"]
 
 Matrix = NDArray[np.float64]
 """Square, one row and one column for each document."""
@@ -24,7 +24,8 @@ Matrix = NDArray[np.float64]
 def win_rate(wins: Matrix) -> Matrix:
     """The share of its comparisons that each document won: [docs, docs] -> [docs], from 0 to 1."""
     played = wins.sum(1) + wins.sum(0)
-    return np.divide(wins.sum(1), played, out=np.zeros(len(wins)), where=played > 0)
+    rates: Matrix = np.divide(wins.sum(1), played, out=np.zeros(len(wins)), where=played > 0)
+    return rates
 
 
 def bradley_terry(wins: Matrix, *, prior: float = 0.5, tolerance: float = 1e-8, limit: int = 1000) -> Matrix:
@@ -107,27 +108,38 @@ def page_rank(wins: Matrix, *, damping: float = 0.85, tolerance: float = 1e-9, l
     return _below(share / share.sum() if size else share, wins)
 
 
+def matrix_of(count: int, comparisons: Mapping[tuple[int, int], float | None]) -> Matrix:
+    """What was compared, as [count, count]: P(i wins) where i was shown first and j second, nan where it was not asked.
+
+    A comparison that could not be read says nothing for either side: 0.5.
+    """
+    first_wins: Matrix = np.full((count, count), np.nan)
+    for pair, probability in comparisons.items():
+        first_wins[pair] = 0.5 if probability is None else probability
+    return first_wins
+
+
 def wins_of(first_wins: Matrix) -> Matrix:
     """Wins where both orders agree, half a win each where they do not (Qin et al., 2023).
 
     Args:
-        first_wins: P(i wins when it is shown first and j second), [docs, docs]; nan where it could not be read. A pair
-            that was not asked is nan in both orders and gives nobody a win.
+        first_wins: P(i wins when it is shown first and j second), [docs, docs]; nan where that was not asked.
     """
     there, back = first_wins, first_wins.T
-    won = ((there > 0.5) & (back < 0.5)).astype(float)
+    won: Matrix = ((there > 0.5) & (back < 0.5)).astype(float)
     asked = ~(np.isnan(there) & np.isnan(back))
     tied = asked & (won == 0) & (won.T == 0)
     np.fill_diagonal(tied, False)
-    return won + 0.5 * tied
+    wins: Matrix = won + 0.5 * tied
+    return wins
 
 
 def scores_of(first_wins: Matrix, aggregate: str) -> Matrix:
     """One score a document from comparisons of pairs in both orders: [docs, docs] -> [docs].
 
     Args:
-        first_wins: P(i wins when it is shown first and j second); nan where it could not be read counts as 0.5 in the
-            sums, and as no agreement in what counts wins.
+        first_wins: P(i wins when it is shown first and j second); nan, where that was not asked, counts as 0.5 in the
+            sums and gives nobody a win.
         aggregate: a name in `AGGREGATES`.
 
     Raises:

@@ -6,22 +6,28 @@ from rerank.errors import JudgeError
 from rerank.questions import Answer, Compare, Compared, Permute, Permuted, Pick, Picked, Question
 from rerank.types import Document, Query
 
-__all__ = ["beats", "best", "both_orders", "order"]
+__all__ = ["beats", "best", "both_orders", "order", "probability"]
 
 
-def both_orders(query: Query, one: Document, other: Document) -> list[Question]:
+def both_orders(query: Query, one: Document, other: Document) -> list[Compare]:
     """The two questions about a pair: models prefer a place in the prompt, so each document is shown first once."""
     return [Compare(query, one, other), Compare(query, other, one)]
 
 
-def beats(there: Answer, back: Answer) -> bool | None:
+def beats(there: Answer, back: Answer, *, calibrated: bool = False) -> bool | None:
     """Whether the first of a pair wins, by the answers to `both_orders`; None when the two orders do not agree.
 
     An answer of 0.5, and one that could not be read, agrees with nothing.
+
+    Args:
+        calibrated: whoever is the more probable winner when shown first wins, even where a judge that prefers the
+            first place says "the first" twice (LLM-RankFusion; Zeng et al., 2024, https://arxiv.org/abs/2406.00231).
     """
-    first, second = _probability(there), _probability(back)
+    first, second = probability(there), probability(back)
     if first is None or second is None:
         return None
+    if calibrated:
+        return None if first == second else first > second
     if first > 0.5 > second:
         return True
     return False if first < 0.5 < second else None
@@ -51,7 +57,12 @@ def order(question: Permute, answer: Answer) -> tuple[int, ...]:
     return given
 
 
-def _probability(answer: Answer) -> float | None:
+def probability(answer: Answer) -> float | None:
+    """P(the first document wins), None when it could not be read.
+
+    Raises:
+        JudgeError: when the answer is of another kind.
+    """
     if not isinstance(answer, Compared):
         raise JudgeError(f"a judge answered a Compare with {answer!r}; it answers with Compared")
     return answer.probability

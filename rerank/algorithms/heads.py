@@ -16,7 +16,7 @@ def check_head(head: int) -> None:
         raise InputError(f"head={head}; choose at least 1 position to put in order")
 
 
-def head_of(count: int, *, head: int = 10) -> int:
+def head_of(count: int, *, head: int = 10, **others: object) -> int:
     """How many positions of `count` documents are put in order."""
     return min(head, count)
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import islice
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from rerank.questions import Answer, Question
 from rerank.types import Document
 
-__all__ = ["Sift", "Steps", "best_few", "children_of", "together"]
+__all__ = ["Sift", "Steps", "alongside", "best_few", "children_of", "together"]
 
-Steps: TypeAlias = Generator[list[Question], list[Answer], None]
-"""A part of a plan: asks, and changes what it was given."""
+T = TypeVar("T")
+
+Asking: TypeAlias = Generator[list[Question], list[Answer], T]
+"""A part of a plan: asks, and comes to a result."""
+
+Steps: TypeAlias = Asking[None]
+"""The same where the result is what it has changed of what it was given."""
 
 Sift: TypeAlias = Callable[[list[Document], int], Steps]
 """(heap, node) -> the steps that put the node's document where it belongs below it."""
@@ -52,11 +57,28 @@ def children_of(node: int, children: int, size: int) -> range:
 
 def together(parts: Iterable[Steps]) -> Steps:
     """Run parts of a plan that do not touch each other side by side: a round asks whatever each of them asks next."""
-    asking = [(part, questions) for part in parts if (questions := next(part, None)) is not None]
-    while asking:
-        answers = iter((yield [question for _, questions in asking for question in questions]))
-        following = [(part, _send(part, list(islice(answers, len(questions))))) for part, questions in asking]
-        asking = [(part, questions) for part, questions in following if questions is not None]
+    yield from alongside(parts)
+
+
+def alongside(
+    parts: Iterable[Generator[list[Question], list[Answer], T]],
+) -> Generator[list[Question], list[Answer], list[T]]:
+    """The same for parts that each come to a result: their results, in the order given."""
+    results: dict[int, T] = {}
+    going: list[tuple[int, Asking[T], list[Answer] | None]]
+    going = [(index, part, None) for index, part in enumerate(parts)]
+    while going:
+        asking = []
+        for index, part, answers in going:
+            try:
+                asking.append((index, part, next(part) if answers is None else part.send(answers)))
+            except StopIteration as end:
+                results[index] = end.value
+        if not asking:
+            break
+        given = iter((yield [question for _, _, questions in asking for question in questions]))
+        going = [(index, part, list(islice(given, len(questions)))) for index, part, questions in asking]
+    return [results[index] for index in sorted(results)]
 
 
 def _levels(size: int, children: int) -> list[range]:
@@ -68,10 +90,3 @@ def _levels(size: int, children: int) -> list[range]:
         levels.append(range(start, min(start + width, inner)))
         start, width = start + width, width * children
     return levels[::-1]
-
-
-def _send(part: Steps, answers: list[Answer]) -> list[Question] | None:
-    try:
-        return part.send(answers)
-    except StopIteration:
-        return None

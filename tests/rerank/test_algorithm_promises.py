@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank import registry
+from rerank.algorithms.aggregate import AGGREGATES
 from rerank.engine.scheduler import Scheduler
 from rerank.errors import InputError
 from rerank.judges.fake import Oracle
@@ -49,13 +50,19 @@ def windows(draw):
     return {"window": window, "step": draw(st.integers(1, window)), "passes": draw(st.integers(1, 4))}
 
 
-HEADS = st.fixed_dictionaries({"head": st.integers(1, 50)})
+SEEDS = st.integers(0, 9)
+PAIRS = st.fixed_dictionaries({"head": st.integers(1, 50), "calibrated": st.booleans()})
 SETS = st.fixed_dictionaries({"head": st.integers(1, 50), "children": st.integers(1, 25)})
 OPTIONS = {
-    "heapsort": HEADS,
+    "all-pairs": st.fixed_dictionaries(
+        {"aggregate": st.sampled_from(sorted(AGGREGATES)), "share": st.sampled_from([0.02, 0.5, 1.0]), "seed": SEEDS}
+    ),
+    "heapsort": PAIRS,
+    "mergesort": st.fixed_dictionaries({"beam": st.integers(1, 4), "gap": st.floats(0, 0.5)}),
+    "quicksort": PAIRS,
     "setwise-heapsort": SETS,
     "setwise-sliding": SETS,
-    "sliding-k": HEADS,
+    "sliding-k": PAIRS,
     "sliding-windows": windows(),
 }
 
@@ -70,6 +77,8 @@ DOCUMENTED = {
 """For more than 20 documents and default options: (questions, rounds), whatever the answers."""
 
 AT_MOST = {
+    "mergesort": lambda n: (2 * n * (depth(n - 1) + 1), 4 * n),
+    "quicksort": lambda n: (n * (n - 1), n - 1),
     "heapsort": lambda n: (4 * (n - 1) + 9 * 4 * depth(n), depth(n) * (depth(n) + 1) + 9 * 2 * depth(n)),
     "setwise-heapsort": lambda n: (n - 1 + 9 * depth(n), depth(n) * (depth(n) + 1) // 2 + 9 * depth(n)),
 }

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.algorithms.sorting import all_pairs, heapsort, sliding_k
+from rerank.algorithms.pairs import all_pairs
+from rerank.algorithms.sorting import heapsort, sliding_k
 from rerank.errors import InputError, JudgeError
 from rerank.judges.fake import Oracle
 from rerank.questions import Compare, Compared, Graded
