@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rerank.cli import names
+from rerank.cli.ledgers import efficiency_of
 from rerank.cli.places import check_new_file
 from rerank.cli.screen import Screen, rows, with_screen, wrong_usage
 from rerank.errors import FileError, InputError
 
 if TYPE_CHECKING:
+    from rerank.efficiency import Efficiency
     from rerank.evaluate import Evaluation
     from rerank.types import Qrels
 
@@ -37,6 +39,14 @@ _BETWEEN = re.compile(r"\s+(?![^(]*\))")  # white space, but not inside the brac
     metavar="FILE",
     help="The run that the others are tested against.  [default: the first]",
 )
+@click.option(
+    "--ledger",
+    "ledgers",
+    type=names.file_type,
+    multiple=True,
+    metavar="FILE",
+    help="What a run cost (`rerank rerank --ledger`): adds quality per PetaFLOP; may be repeated.",
+)
 @click.option("--per-query", is_flag=True, help="Show the value of every query too.")
 @click.option("--seed", type=names.Count(0), metavar="N", default=0, show_default=True, help="Of intervals and tests.")
 @click.option("--output", "-o", type=names.file_type, metavar="FILE", help="Write the table as Markdown.")
@@ -51,6 +61,7 @@ def evaluate(
     runs: tuple[Path, ...],
     measures: tuple[str, ...],
     baseline: Path | None,
+    ledgers: tuple[Path, ...],
     per_query: bool,
     seed: int,
     output: Path | None,
@@ -71,19 +82,20 @@ def evaluate(
         raise wrong_usage("give either --dataset or --qrels: where the judgments are")
     for path in (output, chart):
         if path is not None:
-            check_new_file(path, *runs, baseline, qrels)
+            check_new_file(path, *runs, *ledgers, baseline, qrels)
     systems = _systems(runs, baseline)
     judged, official = _judgments(dataset, split, qrels)
     asked = split_measures(measures) or official
     found = _evaluated(judged, systems, asked)
     first = next(iter(found)) if baseline is not None or len(found) > 1 else None
+    efficiency = efficiency_of(found, _names(systems), ledgers)
     if output is not None:
-        _report(found, first, seed, output)
+        _report(found, efficiency, first, seed, output)
     if chart is not None:
         from rerank import report
 
         report.chart(found, asked[0], chart, first, seed=seed)
-    _show(found, first, seed, per_query, screen)
+    _show(found, efficiency, first, seed, per_query, screen)
 
 
 def split_measures(measures: Sequence[str]) -> list[str]:
@@ -129,23 +141,42 @@ def _names(systems: Sequence[Path]) -> dict[Path, str]:
     return {path: path.name if distinct else str(path) for path in systems}
 
 
-def _report(found: Mapping[str, Evaluation], baseline: str | None, seed: int, output: Path) -> None:
+def _report(
+    found: Mapping[str, Evaluation],
+    efficiency: Mapping[str, Sequence[Efficiency]],
+    baseline: str | None,
+    seed: int,
+    output: Path,
+) -> None:
     from rerank.io import atomic_write
-    from rerank.report import markdown
+    from rerank.report import efficiency_markdown, markdown
 
     with atomic_write(output) as file:
         file.write(markdown(found, baseline, seed=seed))
+        if efficiency:
+            file.write("\n" + efficiency_markdown(efficiency))
 
 
-def _show(found: Mapping[str, Evaluation], baseline: str | None, seed: int, per_query: bool, screen: Screen) -> None:
-    from rerank.report import summarise, table
+def _show(
+    found: Mapping[str, Evaluation],
+    efficiency: Mapping[str, Sequence[Efficiency]],
+    baseline: str | None,
+    seed: int,
+    per_query: bool,
+    screen: Screen,
+) -> None:
+    from rerank.report import efficiency_table, summarise, table
 
     if screen.as_json:
-        screen.answer(_as_dict(found, summarise(found, baseline, seed=seed).as_dict(), per_query))
+        bought = {name: [one.as_dict() for one in each] for name, each in efficiency.items()}
+        summary = summarise(found, baseline, seed=seed).as_dict() | ({"efficiency": bought} if bought else {})
+        screen.answer(_as_dict(found, summary, per_query))
         return
     if per_query:
         screen.show(*(_per_query(found, measure) for measure in next(iter(found.values())).measures))
     screen.show(table(found, baseline, seed=seed))
+    if efficiency:
+        screen.show(efficiency_table(efficiency))
 
 
 def _as_dict(found: Mapping[str, Evaluation], summary: dict[str, Any], per_query: bool) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Source:
 @click.option("--keep", type=names.count_type, metavar="N", help="Write the best N of each query alone.")
 @names.output_option("The new run; a name in .jsonl or .jsonl.gz is written as requests, with the texts.")
 @journal_options
+@click.option("--ledger", type=names.file_type, metavar="FILE", help="Write what each query cost, as JSON.")
 @with_screen
 def rerank(
     *,
@@ -90,6 +91,7 @@ def rerank(
     output: Path,
     journal: Path | None,
     no_journal: bool,
+    ledger: Path | None,
     **options: Any,
 ) -> None:
     """Rerank a run, or requests that carry their texts.
@@ -103,11 +105,13 @@ def rerank(
             --model cross-encoder/ms-marco-MiniLM-L12-v2
         rerank rerank --requests requests.jsonl --model ./my-reranker --output reranked.jsonl
     """
-    from rerank.io import run_scores
+    from rerank.io import run_scores, write_ledger
 
     source = Source(dataset, split, run, requests)
     check_new_file(output, source.path)
     record = chosen_journal(output, journal, no_journal, source.path)
+    if ledger is not None:
+        check_new_file(ledger, source.path, output, record)
     check_model(model, options["algorithm"])
     rankings = source.rankings()
     if not _is_jsonl(output):
@@ -117,6 +121,8 @@ def rerank(
     with interruptible(record), closing(_loaded(model, record, options), screen) as reranker:
         ranked = reranked(reranker, rankings, screen, cutoff=cutoff)
         _write(output, [ranking[:keep] for ranking in ranked], _tag(reranker.name))
+    if ledger is not None:
+        write_ledger(ledger, reranker.ledger, output=output)
     _close(reranker, ranked, output, record, screen)
 
 

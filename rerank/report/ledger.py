@@ -13,6 +13,7 @@ from rerank.cost import Ledger
 
 __all__ = ["byte_size", "duration", "ledger_table", "si"]
 
+WAITS = {"mean": "mean", "p95": "95 % within", "longest": "longest"}
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
@@ -68,10 +69,18 @@ def _rows(bill: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "tokens", si(_tokens(bill)).strip(), _list(_token_kinds(bill))
     yield "padding", f"{100 * bill['padding']:.1f} %", "of the tokens computed"
     yield from _counts(bill, {"truncated_documents": "documents cut", "repairs": "answers repaired"})
+    yield from _counts(bill, {"retries": "questions asked again"})
     yield "compute", f"{si(bill.get('flops', 0))}FLOP", _rate(bill.get("flops", 0), seconds, "FLOP/s")
+    if bill.get("flops_estimated"):
+        yield "compute, estimated", f"{si(bill['flops_estimated'])}FLOP", "by the closed form of arXiv 2507.06223"
     asked = bill.get("questions", 0) - sum(_answered(bill).values())  # what came from memory took the judge no time
     yield "time in the judge", duration(seconds), _rate(asked, seconds, "questions/s")
+    if waits := bill.get("wall_seconds"):
+        more = ", ".join(f"{label} {duration(waits[name])}" for name, label in WAITS.items())
+        yield "time of a query", duration(waits["median"]), f"median; {more}"
     yield "peak memory", byte_size(bill["peak_memory_bytes"]), "of this process"
+    if "peak_cuda_bytes" in bill:
+        yield "peak CUDA memory", byte_size(bill["peak_cuda_bytes"]), "of tensors"
 
 
 def _counts(bill: Mapping[str, Any], labels: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:

@@ -14,7 +14,7 @@ from rerank.evaluate import Evaluation, Interval
 from rerank.report.summary import Cell, Summary, summarise
 from rerank.significance import LEVEL, RESAMPLES, SEED
 
-__all__ = ["markdown", "table"]
+__all__ = ["escaped", "markdown", "table"]
 
 _SPAN = len("0.123–0.456")
 _GAP = 3  # blanks that rich puts between two columns of this box
@@ -66,9 +66,9 @@ def markdown(
         UnknownName, InputError: as `summarise` does.
     """
     summary = summarise(evaluations, baseline, level=level, resamples=resamples, seed=seed)
-    head = ["system", *(_escaped(measure) for measure in summary.measures)]
+    head = ["system", *(escaped(measure) for measure in summary.measures)]
     rows = [head, [":--", *("--:" for _ in summary.measures)], *(_marked(line) for line in _lines(summary))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + f"\n\n{_escaped(summary.caption)}\n"
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + f"\n\n{escaped(summary.caption)}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +155,9 @@ def _marked(line: Line) -> list[str]:
     if not line.is_head:
         return [f"&emsp;{line.label}", *line.values]
     values = zip(line.values, line.best, strict=True)
-    return [_escaped(line.label), *(f"**{value}**" if best else value for value, best in values)]
+    return [escaped(line.label), *(f"**{value}**" if best else value for value, best in values)]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Markdown that shows the text as it is, inside a table too."""
     return "".join(f"\\{char}" if char in "\\`*_[]<>|" else char for char in text)

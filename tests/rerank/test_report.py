@@ -172,6 +172,9 @@ def test_the_bill_is_readable():
     ledger = Ledger()
     ledger.charge("q", questions=2100, calls=40, tokens_real=1_188_000, tokens_padded=12_000, flops=3.4e12, seconds=20)
     ledger.charge("q", truncated_documents=3, truncated_tokens=1234, journal_hits=100)
+    ledger.charge("q", retries=7, flops_estimated=3.6e12)
+    for number in range(1, 41):
+        ledger.finish(f"q{number}", number / 10)
     ledger.note("device", "cpu [bold]")
 
     found = lines(shown(ledger_table(ledger)))
@@ -184,6 +187,10 @@ def test_the_bill_is_readable():
     assert "compute 3.4 TFLOP 170 GFLOP/s" in found
     assert "time in the judge 20 s 100 questions/s" in found
     assert "device cpu [bold]" in found
+    assert "questions asked again 7" in found
+    assert "compute, estimated 3.6 TFLOP by the closed form of arXiv 2507.06223" in found
+    assert "time of a query 2.05 s median; mean 2.05 s, 95 % within 3.8 s, longest 4 s" in found
+    assert not any("CUDA" in line for line in found)
     assert any(line.startswith("peak memory") and "iB" in line for line in found)
 
 
