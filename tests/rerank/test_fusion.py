@@ -139,6 +139,13 @@ def test_an_unknown_method_is_named():
         ([], {}, "fusion needs two runs or more; there are none"),
         ([FIRST], {}, "fusion needs two runs or more; there is 1"),
         ([FIRST, SECOND], {"weights": [1.0]}, "there are 2 runs but 1 weights"),
+        (
+            [FIRST, SECOND],
+            {"method": "combsum", "weights": [1.5e308, 1.5e308]},
+            "fused scores become infinite; make all",
+        ),
+        ([FIRST, SECOND], {"method": "combmnz", "weights": [1e308, 1e307]}, "fused scores become infinite; make all"),
+        ([FIRST, SECOND], {"method": "borda", "weights": [1e308, 0.0]}, "fused scores become infinite; make all"),
         ([FIRST, SECOND], {"weights": [1.0, -1.0]}, "they must be 0 or more"),
         ([FIRST, SECOND], {"weights": [0.0, 0.0]}, "one of them above 0"),
         ([FIRST, SECOND], {"method": "weighted"}, "needs weights, one for each of the 2 runs"),
