@@ -2,7 +2,8 @@
 
 A process that is killed loses at most the line it was writing; the next one drops that torn line, says so, and asks
 only for what is missing. Keys come from `rerank.questions.content_key`, so a journal may hold answers of many judges,
-and an answer is only ever reused for the same model, options and texts.
+and an answer is only ever reused for the same model, options and texts. In memory there is no more than where in the
+file each answer stands.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from rerank.errors import FileError
 from rerank.questions import Answer, Compared, Graded, GradedSet, Heard, Permuted, Picked, Written, numbers_of
 
 __all__ = ["Journal"]
+
+CHUNK = 4096
+"""Bytes that are read to find a line's end; most answers are far shorter."""
 
 HEADER = {"journal": 1, "of": "rerank-toolkit"}
 KINDS: dict[str, type[Answer]] = {
@@ -44,7 +48,7 @@ class Journal:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.torn = self._size = 0
-        self._answers: dict[str, Answer] = {}
+        self._places: dict[str, int] = {}  # key -> where its line begins
         if self.path.exists() and not self.path.is_file():
             raise FileError(f"the journal {self.path} is no ordinary file, and could not be read again; choose another")
         try:
@@ -58,14 +62,24 @@ class Journal:
         except BaseException:
             self.close()
             raise
-        self.recovered = len(self._answers)
+        self.recovered = len(self._places)
 
     def __len__(self) -> int:
-        return len(self._answers)
+        return len(self._places)
 
     def get(self, key: str) -> Answer | None:
-        """The recorded answer, or None."""
-        return self._answers.get(key)
+        """The recorded answer, or None.
+
+        Raises:
+            FileError: when its line is no longer what it was.
+        """
+        place = self._places.get(key)
+        if place is None:
+            return None
+        found, answer = self._parsed(f"byte {place:,}", self._line(place))
+        if found != key:
+            raise self._damaged(f"byte {place:,}", f"{found!r} instead of {key!r}")
+        return answer
 
     def append(self, key: str, answer: Answer) -> None:
         """Record an answer; it has reached the operating system when this returns.
@@ -73,8 +87,9 @@ class Journal:
         Raises:
             FileError: when it cannot be written; the file then ends with the answer before.
         """
+        place = self._size
         self._write({"key": key, "kind": type(answer).__name__, **_plain(answer)})
-        self._answers[key] = answer
+        self._places[key] = place
 
     def close(self) -> None:
         """Make sure that everything is on the disk, and let go of the file."""
@@ -90,21 +105,37 @@ class Journal:
 
     def _recover(self) -> None:
         """Read what is there. Nothing is changed before all of it has been seen to be a journal."""
-        content = self.path.read_bytes()
-        first = json.dumps(HEADER).encode()
-        if not content.startswith(first + b"\n") and not (first + b"\n").startswith(content):
-            raise FileError(f"{self.path} is no journal of this version; choose another --journal")
-        whole = content.rfind(b"\n") + 1
-        for number, line in enumerate(content[:whole].split(b"\n")[1:-1], start=2):
-            self._read(number, line)
-        self._size = whole
-        if whole < len(content):
-            os.ftruncate(self._file, whole)
-            self.torn = int(whole > 0)
-        if not whole:
+        first = json.dumps(HEADER).encode() + b"\n"
+        with self.path.open("rb") as stream:
+            begun = stream.read(len(first))
+            if not first.startswith(begun):
+                raise FileError(f"{self.path} is no journal of this version; choose another --journal")
+            place = len(begun) if begun == first else 0
+            for number, line in enumerate(stream, start=2):
+                if not line.endswith(b"\n"):
+                    break
+                key, _ = self._parsed(f"line {number}", line)
+                self._places[key] = place
+                place += len(line)
+        self._size = place
+        if place < self.path.stat().st_size:
+            os.ftruncate(self._file, place)
+            self.torn = int(place > 0)
+        if not place:
             self._write(HEADER)
 
-    def _read(self, number: int, line: bytes) -> None:
+    def _line(self, place: int) -> bytes:
+        line = b""
+        try:
+            while part := os.pread(self._file, CHUNK, place + len(line)):
+                line += part
+                if b"\n" in part:
+                    break
+        except OSError as error:
+            raise FileError(f"cannot read the journal {self.path}: {error.strerror}") from error
+        return line.partition(b"\n")[0]
+
+    def _parsed(self, where: str, line: bytes) -> tuple[str, Answer]:
         try:
             record = json.loads(line)
             key, kind = record.pop("key"), KINDS[record.pop("kind")]
@@ -112,10 +143,11 @@ class Journal:
             if not all(math.isfinite(value) for value in numbers_of(answer)):
                 raise ValueError(f"{answer} is not finite")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FileError(
-                f"the journal {self.path} is damaged at line {number}: {line[:80]!r}; remove it or choose another"
-            ) from error
-        self._answers[key] = answer
+            raise self._damaged(where, repr(line[:80])) from error
+        return str(key), answer
+
+    def _damaged(self, where: str, what: str) -> FileError:
+        return FileError(f"the journal {self.path} is damaged at {where}: {what}; remove it or choose another")
 
     def _write(self, record: dict[str, Any]) -> None:
         line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass") + b"\n"

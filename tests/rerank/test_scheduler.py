@@ -633,3 +633,58 @@ def test_half_a_line_that_could_not_be_written_is_taken_back(tmp_path, monkeypat
     again = Journal(tmp_path / "j")
     assert (again.recovered, again.get("b"), again.get("c")) == (2, None, Graded(3.0))
     again.close()
+
+
+def test_answers_of_any_length_are_found_again_where_they_stand(tmp_path):
+    from rerank.questions import Written
+
+    kept = {f"k{number}": Written("ä\n" * number * 37) for number in range(0, 400, 7)}
+    journal = Journal(tmp_path / "j")
+    for key, answer in kept.items():
+        journal.append(key, answer)
+    assert {key: journal.get(key) for key in kept} == kept
+    journal.append("k0", Written("a later answer"))
+    journal.close()
+
+    again = Journal(tmp_path / "j")
+    again.append("new", Graded(0.5))
+    assert {key: again.get(key) for key in kept} == {**kept, "k0": Written("a later answer")}
+    assert (again.get("new"), again.get("other"), len(again)) == (Graded(0.5), None, len(kept) + 1)
+    again.close()
+
+
+def test_a_journal_that_is_changed_under_our_hands_is_an_error_and_no_other_answer(tmp_path):
+    journal = Journal(tmp_path / "j")
+    journal.append("a", Graded(1.0))
+    journal.append("b", Graded(2.0))
+    whole = (tmp_path / "j").read_bytes()
+
+    (tmp_path / "j").write_bytes(whole.replace(b'"a"', b'"c"'))
+    with pytest.raises(FileError, match=r"damaged at byte 39: 'c' instead of 'a'"):
+        journal.get("a")
+    (tmp_path / "j").write_bytes(whole[:50])
+    for key in ("a", "b"):
+        with pytest.raises(FileError, match="damaged at byte"):
+            journal.get(key)
+    journal.close()
+
+
+def test_a_journal_keeps_little_in_memory(tmp_path):
+    import tracemalloc
+
+    from rerank.questions import GradedSet
+
+    with (tmp_path / "j").open("w") as file:
+        file.write('{"journal": 1, "of": "rerank-toolkit"}\n')
+        for number in range(3_000):
+            file.write(f'{{"key": "{number:032}", "kind": "GradedSet", "scores": [{", ".join(["0.125"] * 20)}]}}\n')
+
+    tracemalloc.start()
+    journal = Journal(tmp_path / "j")
+    kept, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert journal.get(f"{2_999:032}") == GradedSet((0.125,) * 20)
+    assert kept / len(journal) < 200  # bytes an answer: its key and its place
+    assert most < 1.5 * kept
+    journal.close()
