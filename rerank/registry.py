@@ -19,7 +19,10 @@ __all__ = ["TABLES", "clash", "did_you_mean", "extra_for", "load", "names", "unk
 TABLES: Mapping[str, Mapping[str, str]] = {
     "algorithm": {
         "all-pairs": "rerank.algorithms.pairs:all_pairs",
+        "blocks": "rerank.algorithms.blocks:blocks",
+        "exclusion": "rerank.algorithms.groups:exclusion",
         "full-list": "rerank.algorithms.windows:full_list",
+        "group-scores": "rerank.algorithms.groups:group_scores",
         "heapsort": "rerank.algorithms.sorting:heapsort",
         "mergesort": "rerank.algorithms.mergesort:mergesort",
         "pointwise": "rerank.algorithms.pointwise:pointwise",
@@ -28,6 +31,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "setwise-sliding": "rerank.algorithms.setwise:setwise_sliding",
         "sliding-k": "rerank.algorithms.sorting:sliding_k",
         "sliding-windows": "rerank.algorithms.windows:sliding_windows",
+        "top-down": "rerank.algorithms.topdown:top_down",
+        "tournament": "rerank.algorithms.tournament:tournament",
+        "tournament-points": "rerank.algorithms.tournament:points",
     },
     "judge": {
         "cross-encoder": "rerank.judges.cross_encoder:CrossEncoder",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rerank.errors import JudgeError
-from rerank.questions import Answer, Compare, Compared, Permute, Permuted, Pick, Picked, Question
+from rerank.questions import Answer, Compare, Compared, GradedSet, GradeSet, Permute, Permuted, Pick, Picked, Question
 from rerank.types import Document, Query
 
-__all__ = ["beats", "best", "both_orders", "order", "probability"]
+__all__ = ["beats", "best", "both_orders", "grades", "order", "picked", "probability"]
 
 
 def both_orders(query: Query, one: Document, other: Document) -> list[Compare]:
@@ -39,10 +39,32 @@ def best(question: Pick, answer: Answer) -> int:
     Raises:
         JudgeError: when the judge picked none, several, or one that was not shown.
     """
-    picked = answer.indices if isinstance(answer, Picked) else None
-    if picked is None or len(picked) != 1 or picked[0] not in range(len(question.documents)):
-        raise _mistake(question, answer, f"one index below {len(question.documents)}")
-    return picked[0]
+    return picked(question, answer)[0]
+
+
+def picked(question: Pick, answer: Answer) -> tuple[int, ...]:
+    """The indices of the documents picked.
+
+    Raises:
+        JudgeError: when they are not as many different ones as were asked for, or one was not shown.
+    """
+    given = answer.indices if isinstance(answer, Picked) else ()
+    shown = range(len(question.documents))
+    if len(given) != question.count or len(set(given)) != len(given) or any(index not in shown for index in given):
+        many = "one index" if question.count == 1 else f"{question.count} different indices"
+        raise _mistake(question, answer, f"{many} below {len(shown)}")
+    return given
+
+
+def grades(question: GradeSet, answer: Answer) -> tuple[float, ...]:
+    """The scores of a set, one for each of its documents.
+
+    Raises:
+        JudgeError: when there are more or fewer.
+    """
+    if not isinstance(answer, GradedSet) or len(answer.scores) != len(question.documents):
+        raise _mistake(question, answer, f"{len(question.documents)} scores")
+    return answer.scores
 
 
 def order(question: Permute, answer: Answer) -> tuple[int, ...]:

@@ -57,6 +57,16 @@ OPTIONS = {
     "all-pairs": st.fixed_dictionaries(
         {"aggregate": st.sampled_from(sorted(AGGREGATES)), "share": st.sampled_from([0.02, 0.5, 1.0]), "seed": SEEDS}
     ),
+    "blocks": st.fixed_dictionaries(
+        {
+            "design": st.sampled_from(["equi-replicate", "latin", "triangular", "random"]),
+            "block": st.integers(2, 24),
+            "replication": st.integers(1, 4),
+            "aggregate": st.sampled_from(["win-rate", "bradley-terry", "elo", "page-rank"]),
+            "seed": SEEDS,
+        }
+    ),
+    "group-scores": st.fixed_dictionaries({"group": st.integers(0, 24), "epochs": st.integers(1, 3), "seed": SEEDS}),
     "heapsort": PAIRS,
     "mergesort": st.fixed_dictionaries({"beam": st.integers(1, 4), "gap": st.floats(0, 0.5)}),
     "quicksort": PAIRS,
@@ -64,11 +74,23 @@ OPTIONS = {
     "setwise-sliding": SETS,
     "sliding-k": PAIRS,
     "sliding-windows": windows(),
+    "top-down": st.integers(3, 24).flatmap(
+        lambda window: st.fixed_dictionaries({"window": st.just(window), "pivot": st.integers(2, window - 1)})
+    ),
+    "tournament": st.integers(2, 8).flatmap(
+        lambda group: st.fixed_dictionaries(
+            {"head": st.integers(1, 50), "group": st.just(group), "winners": st.integers(1, group - 1)}
+        )
+    ),
+    "tournament-points": st.fixed_dictionaries({"tournaments": st.integers(1, 4), "seed": SEEDS}),
 }
 
 DOCUMENTED = {
     "all-pairs": lambda n: (n * (n - 1), 1),
+    "blocks": lambda n: (4 * ceil(n / 20), 1),
+    "exclusion": lambda n: (n - 1, n - 1),
     "full-list": lambda n: (1, 1),
+    "group-scores": lambda n: (ceil(n / 20), 1),
     "pointwise": lambda n: (n, 1),
     "setwise-sliding": lambda n: (sum(ceil((n - p - 1) / 2) for p in range(10)), ceil((n - 10) / 2) + 18),
     "sliding-k": lambda n: (2 * (10 * (n - 1) - 45), n + 8),
@@ -77,12 +99,20 @@ DOCUMENTED = {
 """For more than 20 documents and default options: (questions, rounds), whatever the answers."""
 
 AT_MOST = {
+    "top-down": lambda n: (3 + (n - 20) // 11 * (2 + n // 19), 3 + 2 * ((n - 20) // 11)),
+    "tournament": lambda n: (ceil(n / 5) * 2 + 10 * levels(n) * 3, 10 * levels(n)),
+    "tournament-points": lambda n: (10 * (ceil(n / 20) + 8), 5),
     "mergesort": lambda n: (2 * n * (depth(n - 1) + 1), 4 * n),
     "quicksort": lambda n: (n * (n - 1), n - 1),
     "heapsort": lambda n: (4 * (n - 1) + 9 * 4 * depth(n), depth(n) * (depth(n) + 1) + 9 * 2 * depth(n)),
     "setwise-heapsort": lambda n: (n - 1 + 9 * depth(n), depth(n) * (depth(n) + 1) // 2 + 9 * depth(n)),
 }
 """The same where they depend on the answers; a heap of n nodes has ⌊log₂ n⌋ levels below the root."""
+
+
+def levels(count: int) -> int:
+    """Of a tournament in groups of 5 of whom 2 go on, until one is left."""
+    return 0 if count <= 1 else 1 if count <= 5 else 1 + levels(2 * (count // 5) + min(2, count % 5))
 
 
 def depth(count: int) -> int:
@@ -227,7 +257,7 @@ def test_questions_and_rounds_are_as_documented(listed, play, name, algorithm, s
 def test_there_is_nothing_to_ask_about_one_document_but_its_grade(listed, play, name, algorithm, count):
     _, rounds = play(algorithm(listed(count)), Strange("whims"))
 
-    assert sum(map(len, rounds)) == (count if name == "pointwise" else 0)
+    assert sum(map(len, rounds)) == (count if name in ("pointwise", "group-scores") else 0)
 
 
 def test_the_ledger_has_the_questions_and_rounds_of_every_query(listed, play, algorithm):
