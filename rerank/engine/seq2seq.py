@@ -485,7 +485,7 @@ class OutputHead:
         filler = -len(ids) % LIKELIHOOD_ROWS
         hidden, ids = nn.functional.pad(hidden, (0, 0, 0, filler)), nn.functional.pad(ids, (0, filler))
         work.flops += 2 * len(hidden) * weight.numel()
-        blocks = zip(hidden.split(LIKELIHOOD_ROWS), ids.split(LIKELIHOOD_ROWS), strict=True)
+        blocks = zip(torch.split(hidden, LIKELIHOOD_ROWS), torch.split(ids, LIKELIHOOD_ROWS), strict=True)
         told = [token_log_probs(rows, weight, targets, scale=self._scale) for rows, targets in blocks]
         return torch.cat(told)[: len(ids) - filler]
 
@@ -550,4 +550,4 @@ def _without_prefix(hidden: Tensor, read: Sequence[Sequence[int]], count: int) -
     """Hidden states of the positions that predict a continuation, without those inside the prefix."""
     if not count:
         return hidden
-    return torch.cat([rows[count:] for rows in hidden.split([*map(len, read)])])
+    return torch.cat([rows[count:] for rows in torch.split(hidden, [*map(len, read)])])

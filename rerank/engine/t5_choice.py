@@ -56,10 +56,11 @@ def choose(logits: Tensor, sampling: Sampling | None, chances: Sequence[float]) 
     if sampling is None:
         return logits.argmax(-1)
     share = (logits.double() / sampling.temperature).softmax(-1)
-    share, order = share.sort(-1, descending=True, stable=True)
+    share, order = torch.sort(share, dim=-1, descending=True, stable=True)
     before = share.cumsum(-1) - share  # probability of all that are likelier: the first is always kept
     kept = share.masked_fill(before >= sampling.top_p, 0.0)
     reached = kept.cumsum(-1)
     wanted = torch.tensor(chances, dtype=torch.float64, device=logits.device)[:, None] * reached[:, -1:]
     place = (reached <= wanted).sum(-1, keepdim=True).clamp(max=logits.shape[1] - 1)
-    return order.gather(-1, place)[:, 0]
+    chosen: Tensor = order.gather(-1, place)[:, 0]
+    return chosen

@@ -106,7 +106,8 @@ class FoldedDecoder:
         hidden = self._embed([*prefix] * rows)
         layer = self._stack.block[0].layer[0]
         attended = self._alike(len(prefix), Work())(0, layer.SelfAttention, layer.layer_norm(hidden))
-        return (hidden + layer.SelfAttention.o(attended))[None, : len(prefix)]
+        begun: Tensor = hidden + layer.SelfAttention.o(attended)
+        return begun[None, : len(prefix)]
 
     def _alike(self, count: int, work: Work) -> Attend:
         """Self-attention of rows that have equally many positions."""
@@ -117,8 +118,9 @@ class FoldedDecoder:
                 value: Tensor = module.v(normed)
                 return value
             split = (-1, count, module.n_heads, module.key_value_proj_dim)
-            parts = (each(normed).view(split).transpose(1, 2) for each in (module.q, module.k, module.v))
-            mixed = scaled_dot_product_attention(*parts, attn_mask=self._causal(layer, count), scale=1.0)
+            query, key, value = (each(normed).view(split).transpose(1, 2) for each in (module.q, module.k, module.v))
+            causal = self._causal(layer, count)
+            mixed = scaled_dot_product_attention(query, key, value, attn_mask=causal, scale=1.0)
             work.products(len(normed), self._weights[layer].self_attention)
             work.attend(len(normed) * count, module.inner_dim)
             return mixed.transpose(1, 2).reshape(len(normed), -1)
@@ -150,8 +152,8 @@ class FoldedDecoder:
             bias = causal[min(layer, len(causal) - 1)]
             start = 0
             for count in counts:
-                parts = (each[:, :, start : start + count] for each in (query, key, value))
-                mixed = scaled_dot_product_attention(*parts, attn_mask=bias[..., :count, :count], scale=1.0)
+                q, k, v = (each[:, :, start : start + count] for each in (query, key, value))
+                mixed = scaled_dot_product_attention(q, k, v, attn_mask=bias[..., :count, :count], scale=1.0)
                 output[start : start + count] = mixed[0].transpose(0, 1)
                 start += count
             self._charge(layer, len(normed), counts, work)
@@ -188,9 +190,10 @@ class FoldedDecoder:
 
         def attend(layer: int, module: Any, normed: Tensor) -> Tensor:
             split = (len(normed), module.n_heads, module.key_value_proj_dim)
-            parts = (each(normed).view(split) for each in (module.q, module.k, module.v))
+            query, key, value = (each(normed).view(split) for each in (module.q, module.k, module.v))
             work.products(len(normed), self._weights[layer].self_attention)
-            return slots.attend(layer, *parts, self._lines[min(layer, len(self._lines) - 1)], work).flatten(1)
+            line = self._lines[min(layer, len(self._lines) - 1)]
+            return slots.attend(layer, query, key, value, line, work).flatten(1)
 
         hidden = self._layers(self._embed(ids), attend, memory, [1] * len(ids), work)
         slots.advance()
@@ -269,7 +272,7 @@ class FoldedDecoder:
 
         if self.settled:
             filler = -len(rows) % DECODER_ROWS
-            parts = nn.functional.pad(rows, (0, 0, 0, filler)).split(DECODER_ROWS)
+            parts = torch.split(nn.functional.pad(rows, (0, 0, 0, filler)), DECODER_ROWS)
             return torch.cat([through(part) for part in parts])[: len(rows)].view(len(rows), heads, -1)
         return through(rows).view(len(rows), heads, -1)
 
