@@ -24,13 +24,14 @@ class PaddedPass:
         model: a classifier.
         mean: whether texts are pooled by their mean, not by their first token.
         head: of the family.
+        why: the reason for it, for the ledger.
     """
 
     packs = False
-    execution = "padded"
 
-    def __init__(self, model: Any, *, mean: bool, head: Head) -> None:
+    def __init__(self, model: Any, *, mean: bool, head: Head, why: str | None = None) -> None:
         self.model, self.mean, self.head = model, mean, head
+        self.execution = f"padded ({why})" if why else "padded"
         self.cost = ForwardCost.of_model(model)
 
     def run(self, texts: Sequence[Pair]) -> Output:

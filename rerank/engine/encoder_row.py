@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rerank.engine.tokens import Pair
 
-__all__ = ["Row", "Run", "array_of", "row_of", "runs_of"]
+__all__ = ["Row", "Run", "fill", "row_of", "runs_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Row:
     """What a pass reads.
 
     Args:
-        ids, types, places: integers [rows]; a token's place in its own text counts from 0; filler is all zeros.
+        ids, types, places: int32 [rows]; a token's place in its own text counts from 0; filler is all zeros.
         ends: int32 [texts + 1], where texts start, and at last the number of tokens without filler.
         longest: tokens of the longest text, or more.
         runs: the texts in order; empty where their lengths are not known on the host (a recorded CUDA graph).
@@ -61,23 +62,28 @@ class Row:
 def row_of(texts: Sequence[Pair], rows: int) -> Row:
     """Texts side by side on the CPU, filled up to a number of rows."""
     lengths = [len(text.ids) for text in texts]
-    array, ends = array_of(texts, lengths, rows, np.int64)
-    ids, types, places = torch.from_numpy(array)
-    return Row(ids, types, places, torch.from_numpy(ends), max(lengths), runs_of(lengths))
+    inputs = np.zeros(3 * rows + len(texts) + 1, np.int32)
+    fill(inputs, texts, lengths, rows)
+    ids, types, places = torch.from_numpy(inputs[: 3 * rows].reshape(3, rows))
+    return Row(ids, types, places, torch.from_numpy(inputs[3 * rows :]), max(lengths), runs_of(lengths))
 
 
-def array_of(
-    texts: Sequence[Pair], lengths: Sequence[int], rows: int, dtype: type[np.integer]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ids, types and places of the tokens as [3, rows], and where texts start and end as int32 [texts + 1]."""
-    ends = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=ends[1:])
-    real = ends[-1]
-    array = np.zeros((3, rows), dtype)
-    np.concatenate([text.ids for text in texts], out=array[0, :real], casting="unsafe")
-    np.concatenate([text.types for text in texts], out=array[1, :real], casting="unsafe")
-    array[2, :real] = np.arange(real) - np.repeat(ends[:-1], lengths)
-    return array, ends
+def fill(inputs: NDArray[np.int32], texts: Sequence[Pair], lengths: Sequence[int], rows: int) -> None:
+    """Write ids, types and places of the tokens [3, rows], and where texts start and end [texts + 1].
+
+    Args:
+        inputs: zeros, [3 * rows + texts + 1]; texts that are missing become empty ones.
+        texts: what to write.
+        lengths: theirs.
+        rows: token rows, filler included.
+    """
+    tokens, ends = inputs[: 3 * rows].reshape(3, rows), inputs[3 * rows :]
+    np.cumsum(lengths, out=ends[1 : len(lengths) + 1])
+    real = ends[len(lengths)]
+    ends[len(lengths) :] = real
+    np.concatenate([text.ids for text in texts], out=tokens[0, :real])
+    np.concatenate([text.types for text in texts], out=tokens[1, :real])
+    tokens[2, :real] = np.arange(real) - np.repeat(ends[: len(lengths)], lengths)
 
 
 def runs_of(lengths: Sequence[int]) -> tuple[Run, ...]:
