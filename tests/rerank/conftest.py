@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -47,3 +48,47 @@ def listed() -> Callable[..., Ranking]:
         return Ranking.unscored(Query(query_id, f"words of {query_id}"), documents)
 
     return ranking
+
+
+CAUSAL: Mapping[str, Mapping[str, Any]] = {
+    "llama": {},
+    "mistral": {"sliding_window": 20},
+    "qwen2": {},
+    "qwen3": {},
+    "gemma": {},
+    "gemma2": {
+        "sliding_window": 24,
+        "query_pre_attn_scalar": 32,
+        "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 8.0,
+    },
+    "gemma3_text": {
+        "sliding_window": 24,
+        "query_pre_attn_scalar": 32,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def causal() -> Callable[..., Any]:
+    """(family, with "tied" behind it for a tied head) -> a small causal model with random weights, always the same."""
+
+    def made(name: str, *, kind: str = "AutoModelForCausalLM", **options: Any) -> Any:
+        import transformers
+        from torch import nn
+
+        family, _, tied = name.partition(" ")
+        shape = {"vocab_size": 200, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 1024}
+        tie = {"tie_word_embeddings": True} if tied else {}
+        transformers.set_seed(7)
+        config = transformers.AutoConfig.for_model(
+            family, **(shape | heads | {"pad_token_id": 0} | tie | dict(CAUSAL[family]) | options)
+        )
+        model = getattr(transformers, kind).from_config(config).eval()
+        for parameter in model.parameters():  # large enough to tell prompts apart
+            nn.init.normal_(parameter, std=0.15) if parameter.ndim > 1 else nn.init.normal_(parameter, 1.0, 0.1)
+        return model
+
+    return made
