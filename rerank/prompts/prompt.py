@@ -1,0 +1,236 @@
+"""A prompt: its turns with named fields, checked when it is made; rendered, its texts are still blanks to be filled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from string import Formatter
+from types import MappingProxyType
+from typing import TypeAlias
+
+from rerank.errors import InputError
+from rerank.registry import unknown
+from rerank.types import Document, Query
+
+__all__ = ["IDENTIFIERS", "KINDS", "Blank", "Message", "Prompt", "Turn", "identifiers", "without_identifiers"]
+
+KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "grade": frozenset({"document"}),
+        "grade-set": frozenset({"documents"}),
+        "compare": frozenset({"first", "second"}),
+        "pick": frozenset({"documents"}),
+        "permute": frozenset({"documents"}),
+        "write": frozenset(),
+    }
+)
+"""What a prompt asks, by the names of `rerank.questions`, and the fields that it must have for that."""
+
+FIELDS = frozenset({"query", "instruction", "count", "example"})
+IN_A_LIST = frozenset({"identifier", "text"})
+IDENTIFIERS = ("numbers", "letters")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+BRACKETED = re.compile(r"\[(\w{1,3})\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """A place for a text in a rendered prompt.
+
+    Args:
+        name: of the text: "query", "instruction", or "document 1" and so on, in the order shown.
+        document: it is a document's, and may be cut to make the prompt fit.
+    """
+
+    name: str
+    document: bool = False
+
+
+Message: TypeAlias = tuple[str, tuple[str | Blank, ...]]
+"""Who speaks ("system", "user", "assistant", or "plain" for a prompt that is no conversation), and what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one side says.
+
+    Args:
+        role: system, user, assistant; or plain, for a prompt that is no conversation.
+        text: with fields in braces; `{{` and `}}` are braces.
+        each: say it once for every document, with {identifier} and {text}; neighbouring turns of this kind take turns.
+    """
+
+    role: str
+    text: str
+    each: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is told, and how its answer begins.
+
+    Args:
+        name: what it is called by.
+        source: the paper or the repository that the wording comes from.
+        asks: grade, compare, pick, permute, grade-set or write.
+        turns: in order. Fields: {query}, {instruction}; {document} of a grade; {first} and {second} of a comparison;
+            {documents}, {count} and {example} of a list.
+        document: how one document of {documents} is shown, with {identifier} and {text}.
+        between: what stands between two of them.
+        identifiers: how documents of a list are called: numbers from 1, or letters.
+        targets: the words whose probability is the answer, the better first; empty when the answer is written.
+        answer: how the model's answer begins; it is put there for it.
+        instruction: what {instruction} says when the query brings none.
+        words: the most words of a document, as published; None: all.
+        description: one line for a person who chooses.
+
+    Raises:
+        InputError: when a field is unknown, is missing, or stands where it cannot be filled.
+    """
+
+    name: str
+    source: str
+    asks: str
+    turns: tuple[Turn, ...]
+    document: str = ""
+    between: str = "\n"
+    identifiers: str = "numbers"
+    targets: tuple[str, ...] = ()
+    answer: str = ""
+    instruction: str = ""
+    words: int | None = None
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.asks not in KINDS:
+            raise unknown("kind of question", self.asks, KINDS)
+        if self.identifiers not in IDENTIFIERS:
+            raise unknown("kind of identifier", self.identifiers, IDENTIFIERS)
+        if not self.turns:
+            raise InputError(f"prompt {self.name!r} says nothing: it has no turn")
+        needed = KINDS[self.asks] - ({"documents"} if any(turn.each for turn in self.turns) else set())
+        used = {field for turn in self.turns for field in self._checked(turn)}
+        if missing := needed - used:
+            raise InputError(f"prompt {self.name!r} asks to {self.asks} and never shows {{{sorted(missing)[0]}}}")
+        if "documents" in used:
+            _fields(self.name, "document", self.document, IN_A_LIST)
+            if "text" not in dict.fromkeys(field for _, field in _pieces(self.document)):
+                raise InputError(f"prompt {self.name!r}: [document] never shows {{text}}")
+
+    def render(self, documents: int) -> tuple[Message, ...]:
+        """The prompt for so many documents, with a blank for every text.
+
+        Raises:
+            InputError: when there are more documents than identifiers.
+        """
+        shown = identifiers(self.identifiers, documents)
+        messages: list[Message] = []
+        for each, group in groupby(self.turns, key=lambda turn: turn.each):
+            turns = list(group)
+            if each:
+                messages += [
+                    (turn.role, tuple(self._listed(turn.text, index, name)))
+                    for index, name in enumerate(shown)
+                    for turn in turns
+                ]
+            else:
+                messages += [(turn.role, tuple(self._filled(turn.text, shown))) for turn in turns]
+        return tuple(messages)
+
+    def texts(self, query: Query, documents: Sequence[Document]) -> dict[str, str]:
+        """What the blanks say, by name.
+
+        In lists whose identifiers stand in brackets, brackets in texts that look like identifiers become parentheses:
+        a passage that cites [3] would otherwise be read as naming a document.
+        """
+        listed = "documents" in KINDS[self.asks]
+        clean = without_identifiers if listed else str
+        shown = [clean(_first_words(document.full_text, self.words)) for document in documents]
+        return {
+            "query": clean(query.text),
+            "instruction": query.instruction or self.instruction,
+            **{f"document {index}": text for index, text in enumerate(shown, start=1)},
+        }
+
+    def _checked(self, turn: Turn) -> list[str]:
+        if turn.role not in ("system", "user", "assistant", "plain"):
+            raise InputError(
+                f"prompt {self.name!r}: a turn is said by {turn.role!r}; there is system, user, assistant, plain"
+            )
+        allowed = IN_A_LIST if turn.each else FIELDS | KINDS[self.asks]
+        return _fields(self.name, "turn", turn.text, allowed)
+
+    def _filled(self, text: str, shown: Sequence[str]) -> Iterator[str | Blank]:
+        plain = {"count": str(len(shown)), "example": _example(self.identifiers, len(shown))}
+        places = {"document": 1, "first": 1, "second": 2}
+        for before, field in _pieces(text):
+            yield before
+            if field in plain:
+                yield plain[field]
+            elif field in places:
+                yield Blank(f"document {places[field]}", document=True)
+            elif field == "documents":
+                yield from self._documents(shown)
+            elif field:
+                yield Blank(field)
+
+    def _documents(self, shown: Sequence[str]) -> Iterator[str | Blank]:
+        for index, name in enumerate(shown):
+            if index:
+                yield self.between
+            yield from self._listed(self.document, index, name)
+
+    def _listed(self, text: str, index: int, name: str) -> Iterator[str | Blank]:
+        for before, field in _pieces(text):
+            yield before
+            if field == "identifier":
+                yield name
+            elif field == "text":
+                yield Blank(f"document {index + 1}", document=True)
+
+
+def identifiers(kind: str, count: int) -> list[str]:
+    """What the documents of a list are called, in the order shown.
+
+    Raises:
+        InputError: when there are more documents than letters.
+    """
+    if kind == "numbers":
+        return [str(number) for number in range(1, count + 1)]
+    if count > len(LETTERS):
+        raise InputError(f"{count} documents cannot be called by letters; show at most {len(LETTERS)} at once")
+    return list(LETTERS[:count])
+
+
+def without_identifiers(text: str) -> str:
+    """A text in which nothing in brackets can be taken for an identifier: [3] becomes (3)."""
+    return BRACKETED.sub(r"(\1)", text)
+
+
+def _example(kind: str, count: int) -> str:
+    """An order that is not the one shown, as prompts give it to explain the format: [2] > [1]."""
+    first, second = identifiers(kind, 2)
+    return f"[{second}] > [{first}]" if count != 1 else f"[{first}]"
+
+
+def _first_words(text: str, words: int | None) -> str:
+    return text if words is None else " ".join(text.split()[:words])
+
+
+def _pieces(text: str) -> list[tuple[str, str | None]]:
+    """(text in front, field) pairs; the last may have no field."""
+    return [(before, field) for before, field, _, _ in Formatter().parse(text)]
+
+
+def _fields(name: str, where: str, text: str, allowed: frozenset[str]) -> list[str]:
+    try:
+        found = [field for _, field in _pieces(text) if field is not None]
+    except ValueError as error:
+        raise InputError(f"prompt {name!r}: [{where}] cannot be read: {error}; write {{{{ for a brace") from error
+    for field in found:
+        if field not in allowed:
+            may = ", ".join(f"{{{one}}}" for one in sorted(allowed))
+            raise InputError(f"prompt {name!r}: [{where}] uses {{{field}}}; it may use {may}")
+    return found

@@ -1,0 +1,109 @@
+"""Reading what a model wrote: an order, a choice, a winner. What is wrong is repaired by stated rules, and told.
+
+No answer is thrown away for its form. Each repair is a line for the ledger; an answer that says nothing at all is
+repaired into the order that was shown, or is None where there is nothing to fall back on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["read_choice", "read_order", "read_winner", "said"]
+
+THOUGHT = re.compile(r"^.*</think>", re.DOTALL | re.IGNORECASE)
+ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
+BRACKETS = re.compile(r"\[\s*(\w{1,4})\s*\]")
+NUMBER = re.compile(r"\d+")
+LETTER = re.compile(r"(?<![^\W_])[A-Za-z](?![^\W_])")
+
+
+def said(text: str) -> str:
+    """What an answer says without its thoughts: behind `</think>`, and inside `<answer>` where there is one."""
+    spoken = THOUGHT.sub("", text)
+    found = ANSWER.findall(spoken)
+    return str(found[-1] if found else spoken).strip()
+
+
+def read_order(text: str, names: Sequence[str]) -> tuple[tuple[tuple[int, ...], ...], tuple[str, ...]]:
+    """An order such as "[2] > [3] = [1]".
+
+    Identifiers in brackets are read where there are any, and bare numbers or letters where there are none. One that
+    was named before, or that nothing is called by, is left out; what is not named follows in the order shown. With
+    several lines the last one with a ">" is read, for a model that thinks aloud.
+
+    Args:
+        text: what the model wrote.
+        names: the identifiers, in the order shown; all numbers or all letters.
+
+    Returns:
+        Groups of indices, best first, in which each index stands once (members of a group tie); and the repairs.
+    """
+    where = {name.upper(): index for index, name in enumerate(names)}
+    groups: list[list[int]] = []
+    seen: set[int] = set()
+    twice = unknown = 0
+    for found, tied in _identifiers(_line(said(text)), letters=not names[0].isdigit() if names else False):
+        index = where.get(_plain(found))
+        if index is None:
+            unknown += 1
+        elif index in seen:
+            twice += 1
+        else:
+            seen.add(index)
+            if tied and groups:
+                groups[-1].append(index)
+            else:
+                groups.append([index])
+    missing = [index for index in range(len(names)) if index not in seen]
+    groups += [[index] for index in missing]
+    repairs = [
+        f"{count} {what}"
+        for count, what in ((twice, "named twice"), (unknown, "not there"), (len(missing), "not named"))
+        if count
+    ]
+    return tuple(tuple(sorted(group)) for group in groups), tuple(repairs)
+
+
+def read_choice(text: str, names: Sequence[str]) -> tuple[int | None, tuple[str, ...]]:
+    """The one document that an answer names: "Passage B", "[3]", "B". None when it names none that was shown.
+
+    The first identifier that something is called by is taken; others are told as a repair.
+    """
+    where = {name.upper(): index for index, name in enumerate(names)}
+    letters = bool(names) and not names[0].isdigit()
+    found = [_plain(name) for name, _ in _identifiers(said(text), letters=letters)]
+    known = list(dict.fromkeys(where[name] for name in found if name in where))
+    if not known:
+        return None, ("no choice that could be read",)
+    return known[0], (f"{len(known)} named, the first taken",) if len(known) > 1 else ()
+
+
+def read_winner(text: str, names: Sequence[str] = ("A", "B")) -> tuple[float | None, tuple[str, ...]]:
+    """Who wins a comparison: 1.0 for the first name, 0.0 for the second, None when neither or both are named."""
+    choice, repairs = read_choice(text, names)
+    if choice is None or repairs:
+        return None, ("no winner that could be read",)
+    return float(choice == 0), ()
+
+
+def _line(text: str) -> str:
+    """The last line that orders something, or everything."""
+    lines = [line for line in text.splitlines() if ">" in line]
+    return lines[-1] if lines else text
+
+
+def _identifiers(text: str, *, letters: bool) -> list[tuple[str, bool]]:
+    """The identifiers that a text names, each with whether an equals sign ties it to the one before."""
+    pattern = BRACKETS if BRACKETS.search(text) else LETTER if letters else NUMBER
+    found = []
+    end = 0
+    for match in pattern.finditer(text):
+        found.append((match.group(1) if pattern is BRACKETS else match.group(), "=" in text[end : match.start()]))
+        end = match.end()
+    return found
+
+
+def _plain(name: str) -> str:
+    """A number without leading zeros, a letter in upper case."""
+    return str(int(name)) if name.isdecimal() else name.upper()
