@@ -67,6 +67,7 @@ class Contest:
         checked: how much of the work is held against the reference.
         searched: how much of the work peers' batch sizes are tried on.
         peak: which matrix product the executed operations are held against.
+        repeats: turns of each, where the run's own number will not do.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Contest:
     checked: int | None = None
     searched: int | None = None
     peak: str = "float32"
+    repeats: int | None = None
 
 
 @dataclass(frozen=True)

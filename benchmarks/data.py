@@ -18,11 +18,8 @@ __all__ = ["LENGTHS", "Collection", "Writer", "bpe", "lengths", "unigram", "word
 
 SEED = 7
 WORDS = 12_000
-SYLLABLES = [
-    first + vowel
-    for first in ["b", "c", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "st", "tr", "ch"]
-    for vowel in ["a", "e", "i", "o", "u"]
-]
+STARTS = "b c d f g k l m n p r s t v st tr ch".split()  # noqa: SIM905
+SYLLABLES = [start + vowel for start in STARTS for vowel in "aeiou"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 LENGTHS = {

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def _prepared(peer: Peer, contest: Contest, checked: Any, expected: Scores) -> R
         raise Absent(f"its scores differ by {far:.1e}, so it does other work")
     part = contest.work[: contest.searched]
     way(part, peer.batch_sizes[0])
-    taken = {size: min(seconds(lambda size=size: way(part, size)) for _ in range(2)) for size in peer.batch_sizes}
+    taken = {size: min(seconds(partial(way, part, size)) for _ in range(2)) for size in peer.batch_sizes}
     return Rival(peer, way, min(taken, key=lambda size: taken[size]), agreement["tau"])
 
 
@@ -126,8 +127,9 @@ def _timed(contest: Contest, rivals: Sequence[Rival], setting: Setting) -> Itera
         rival.peer.name: seconds(lambda rival=rival: rival.way(contest.work, rival.batch_size)) for rival in rivals
     }
     quick = [rival for rival in rivals if passes[rival.peer.name] <= SLOW]
+    repeats = setting.repeats if setting.smoke else contest.repeats or setting.repeats
     if quick:
-        yield from _turns(contest, quick, contest.work, setting.repeats, 1.0)
+        yield from _turns(contest, quick, contest.work, repeats, 1.0)
     for rival in rivals:
         if rival not in quick:
             count = max(1, round(len(contest.work) * SLOW / passes[rival.peer.name]))
@@ -142,7 +144,7 @@ def _turns(contest: Contest, rivals: Sequence[Rival], work: Any, repeats: int, f
     for turn in range(repeats):
         for rival in rivals[turn % len(rivals) :] + rivals[: turn % len(rivals)]:
             ours[rival.peer.name].append(seconds(lambda: outcomes.append(contest.ours(work))))
-            theirs[rival.peer.name].append(seconds(lambda rival=rival: rival.way(work, rival.batch_size)))
+            theirs[rival.peer.name].append(seconds(partial(rival.way, work, rival.batch_size)))
     for rival in rivals:
         name = rival.peer.name
         yield _row(rival, outcomes[-1], ours[name], theirs[name]) | {"repeats": repeats, "fraction": round(fraction, 3)}
@@ -165,10 +167,15 @@ def _row(rival: Rival, outcome: Outcome, ours: list[float], theirs: list[float])
         "batch_size": rival.batch_size,
         "peer_tau": round(rival.tau, 4),
         "seconds": {"ours": round(statistics.median(ours), 5), "peer": round(statistics.median(theirs), 5)},
+        "p95_seconds": {"ours": _p95(ours), "peer": _p95(theirs)},
         "best_seconds": {"ours": round(min(ours), 5), "peer": round(min(theirs), 5)},
         "amounts": {name: round(amount, 4) for name, amount in outcome.amounts.items() if name != "seconds"},
         "notes": dict(outcome.notes),
     }
+
+
+def _p95(seconds: Sequence[float]) -> float:
+    return round(float(np.percentile(seconds, 95)), 5)
 
 
 def _rates(row: Row, contest: Contest, peak: float) -> Row:

@@ -64,7 +64,7 @@ def judge_of(folder: Path, setting: Setting, *, dtype: str | None = None, max_to
 
 
 def text_in(judge: Any) -> Callable[[Work], Outcome]:
-    """The public path, texts in and scores out: tokens, scheduler, judge, ledger. Nothing is remembered of earlier passes."""
+    """The public path, texts in and scores out: tokens, scheduler, judge, ledger; nothing is kept from pass to pass."""
 
     def run(work: Work) -> Outcome:
         _forget_tokens(judge)
@@ -75,13 +75,16 @@ def text_in(judge: Any) -> Callable[[Work], Outcome]:
 
 def kept_tokens(judge: Any, other: str) -> Callable[[Work], Outcome]:
     """The same with documents whose tokens are kept from another query that was asked of them before, untimed."""
-    warm: set[int] = set()
+    from rerank.engine.token_store import MemoryTokens
+
+    stores: dict[int, MemoryTokens] = {}
 
     def run(work: Work) -> Outcome:
-        if len(work) not in warm:
+        if len(work) not in stores:
             _forget_tokens(judge)
             _ranked(judge, [Item(other, item.document, [], []) for item in work])
-            warm.add(len(work))
+            stores[len(work)] = judge.tokens.texts.store
+        judge.tokens.texts.store = stores[len(work)]
         return _ranked(judge, work)
 
     return run
@@ -151,8 +154,9 @@ def _ranked(judge: Any, work: Work) -> Outcome:
 
 def _forget_tokens(judge: Any) -> None:
     """Empty what the judge keeps of texts it has tokenised."""
-    if (forget := getattr(judge.tokens, "forget", None)) is not None:
-        forget()
+    from rerank.engine.token_store import MemoryTokens
+
+    judge.tokens.texts.store = MemoryTokens()
 
 
 def _notes(judge: Any) -> dict[str, str]:

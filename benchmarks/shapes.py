@@ -65,13 +65,13 @@ def encoder(name: str, setting: Setting, *, max_tokens: int = 512) -> Path:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     shape = {**ENCODERS[name], **(TINY | {"vocab_size": 8_000} if setting.smoke else {})}
-    folder = setting.folder / name
+    folder = setting.folder / f"{name}-{max_tokens}"
     if (folder / "model.safetensors").exists():
         return folder
     data.wordpiece(folder, types=shape["model_type"] == "bert", max_tokens=max_tokens)
     special = {} if shape["model_type"] != "modernbert" else {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
     config = AutoConfig.for_model(**shape, **special, num_labels=1)
-    _save(AutoModelForSequenceClassification.from_config, config, folder, spread=0.05)
+    _save(AutoModelForSequenceClassification.from_config, config, folder, spread=0.05, dtype=setting.dtype)
     return folder
 
 

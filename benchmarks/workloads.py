@@ -6,7 +6,7 @@ from importlib import import_module
 
 __all__ = ["load"]
 
-MODULES = ("cpu",)
+MODULES = ("cpu", "t5", "llm", "encoders", "sorting")
 
 
 def load() -> None:

@@ -71,11 +71,15 @@ def rerankers(folder: Path, setting: Setting) -> Callable[[], Way]:
     return make
 
 
-def hf_padded(folder: Path, setting: Setting) -> Callable[[], Way]:
-    """transformers alone, ids in: batches sorted by length, padded, one transfer back."""
+def hf_padded(
+    folder: Path, setting: Setting, *, change: Callable[[Any], None] | None = None
+) -> Callable[[], Way]:
+    """transformers alone, ids in: batches sorted by length, padded, one transfer back; `change` is made to the model."""
 
     def make() -> Way:
         model = _classifier(folder, setting)
+        if change is not None:
+            change(model)
 
         def run(work: Work, batch_size: int) -> Scores:
             scores = torch.empty(len(work))
