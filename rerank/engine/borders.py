@@ -9,7 +9,6 @@ long number) `SIGHT` characters on either side are looked at.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 
@@ -35,6 +34,7 @@ PROBES = (
 SIGHT = 128
 FARTHEST = 48  # characters of a template that may be read with a slot beside them
 BETWEEN_WORDS = re.compile(r"(?<=\S) (?=\S)")
+UP_TO_THE_LAST = re.compile(r".*\S(?= \S)", re.DOTALL)
 BEHIND = ("", "\n", "a\n", ".")
 
 
@@ -108,8 +108,8 @@ def _same(whole: Ids, *parts: Ids) -> bool:
 
 def _tail(text: str) -> str:
     """From the last space between words to the end."""
-    spaces: Sequence[re.Match[str]] = list(BETWEEN_WORDS.finditer(text))
-    return text[spaces[-1].start() :] if spaces else text
+    front = UP_TO_THE_LAST.match(text)
+    return text[front.end() :] if front else text
 
 
 def _head(text: str) -> str:

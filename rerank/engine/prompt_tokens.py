@@ -130,8 +130,8 @@ class PromptTokens:
         prompt = self._put_together(fitted)
         if max_tokens is not None and len(prompt) > max_tokens:
             fitted, prompt = self._fit(fitted, max_tokens)
-        cut = {name: self._length(texts[name]) - self._length(fitted[name]) for name in self._documents}
-        lost = {name: tokens for name, tokens in cut.items() if texts[name] != fitted[name]}
+        cut = [name for name in self._documents if fitted[name] != texts[name]]
+        lost = {name: self._length(texts[name]) - self._length(fitted[name]) for name in cut}
         return Prompt(prompt.segments, prompt.merged, lost, prompt.recalled)
 
     def whole(self, texts: Mapping[str, str]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,13 @@ from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from rerank.checkpoints import cache as caches
-from rerank.checkpoints import find
-from rerank.checkpoints.wheel import Wheel
 from rerank.engine.borders import Borders
 from rerank.engine.chat import chat
 from rerank.engine.prefix import Trie
 from rerank.engine.prompt_tokens import PromptTokens, Slot, Template
 from rerank.engine.shares import shares
 from rerank.engine.text_tokens import TextTokens
-from rerank.errors import InputError, UnknownName
+from rerank.errors import InputError
 
 QUERY, A, B = Slot("query"), Slot("a", cut=True), Slot("b", cut=True)
 TEMPLATES = {
@@ -109,21 +107,10 @@ def llama3() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|begin_of_text|>")
 
 
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    """SmolLM2's tokenizer, where its checkpoint is in the cache."""
-    try:
-        sources = find("SmolLM2-135M-Instruct").sources
-    except UnknownName:
-        sources = ()
-    kept = [source.cached(caches.folder()) for source in sources if isinstance(source, Wheel)]
-    return next(filter(None, kept), None) or pytest.skip("needs the checkpoint SmolLM2-135M-Instruct in the cache")
-
-
 @pytest.fixture(scope="module", params=["wordpiece", "unigram", "gpt2", "sentencepiece", "llama3"])
 def borders(request: pytest.FixtureRequest) -> Borders:
     made = {"sentencepiece": sentencepiece, "llama3": llama3}
-    fixtures = {"wordpiece": "minilm", "unigram": "flan", "gpt2": "smollm2"}
+    fixtures = {"wordpiece": "minilm", "unigram": "flan", "gpt2": "smollm"}
     if request.param in made:
         return Borders(TextTokens(made[request.param]()))
     return Borders(TextTokens(AutoTokenizer.from_pretrained(request.getfixturevalue(fixtures[request.param]))))
@@ -416,8 +403,8 @@ def test_a_tokenizer_without_a_chat_template_and_messages_it_refuses():
         chat(with_template("{{ raise_exception('no') }}"), MESSAGES[1:])
 
 
-def test_smollm2s_own_template_is_followed(smollm2: Path):
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+def test_smollm2s_own_template_is_followed(smollm: Path):
+    tokenizer = AutoTokenizer.from_pretrained(smollm)
 
     prompt = PromptTokens(Borders(TextTokens(tokenizer)), chat(tokenizer, MESSAGES)).render({"query": "q", "a": "d."})
 
@@ -425,3 +412,17 @@ def test_smollm2s_own_template_is_followed(smollm2: Path):
         "<|im_start|>system\nYou rank.<|im_end|>\n<|im_start|>user\nQuery: q\nDocument: d.\nIs it relevant?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
+
+
+@pytest.mark.usefixtures("minilm", "flan")
+def test_the_pages_examples_run(tmp_path, monkeypatch):
+    page = Path(__file__).resolve().parents[2] / "docs/tokens.md"
+    left: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
+
+    for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M):
+        exec(compile(block, "docs/tokens.md", "exec"), left)
+
+    assert len(left["prompt"].segments) == 6
+    assert left["prompt"].merged == 0
+    assert (tmp_path / "tokens" / "minilm" / "store.json").exists()
