@@ -133,7 +133,7 @@ def _full_list(ranking: Ranking) -> Plan:
         return Ranking.by_order(ranking, ranking.documents)
     question = Permute(ranking.query, ranking.documents)
     [answer] = yield [question]
-    return Ranking.by_order(ranking, [ranking.documents[index] for index in order(question, answer)])
+    return Ranking.by_order(ranking, [question.documents[index] for index in order(question, answer)])
 
 
 sliding_windows = Algorithm("sliding-windows", _sliding_windows, asks=frozenset({Permute}), exact=_windows_exact)

@@ -685,6 +685,6 @@ def test_a_journal_keeps_little_in_memory(tmp_path):
     tracemalloc.stop()
 
     assert journal.get(f"{2_999:032}") == GradedSet((0.125,) * 20)
-    assert kept / len(journal) < 200  # bytes an answer: its key and its place
-    assert most < 1.5 * kept
+    assert kept / len(journal) < 350  # bytes an answer: its key and its place; such an answer alone takes 700
+    assert most < kept + 300_000  # while it was read: half of what the file holds
     journal.close()
