@@ -10,12 +10,13 @@ import pytest
 import torch
 import transformers
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.modeling_outputs import BaseModelOutput
 
 from rerank.engine import linear
 from rerank.engine.seq2seq import EncoderDecoder
 from rerank.engine.t5_decoder import DECODER_ROWS
-from rerank.engine.t5_encoder import PackedEncoder, Work
+from rerank.engine.t5_encoder import PASS_ROWS, PackedEncoder, Work
 from rerank.engine.t5_model import FAMILIES
 from rerank.errors import CheckpointError, InputError, JudgeError
 
@@ -39,7 +40,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "mt5": {},
     "umt5": {},
 }
-MODES = ("packed", "padded")
+MODES = ("packed", "varlen", "padded")
 TARGETS = [7, 9, 150]
 
 
@@ -100,6 +101,140 @@ def test_scores_equal_the_plain_loop_on_200_texts(name):
 
     agree(got, expected)
     assert engine.mode == "packed"
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_scores_of_varlen_passes_equal_the_plain_loop(name):
+    model = t5(name)
+    texts = random_texts(25, seed=random.randrange(2**32), longest=300)
+    expected = plain(model, texts, [0])
+
+    engine = EncoderDecoder(model, mode="varlen")
+    scored = engine.score(texts, TARGETS)
+
+    agree(scored.logits, expected)
+    assert scored.padded == 0
+    assert (engine.execution, engine.deterministic) == ("varlen", False)
+
+
+def test_deterministic_varlen_passes_have_one_shape(monkeypatch):
+    """4,096 rows, or for a longer text the next multiple: bits that depend on shapes then depend on the text alone."""
+    engine = EncoderDecoder(t5("t5"), mode="varlen", deterministic=True)
+    texts = random_texts(40, seed=11, longest=300)
+    order = random.Random(4).sample(range(40), 40)
+
+    whole = engine.score(texts, TARGETS)
+    alone = torch.cat([engine.score([text], TARGETS).logits for text in texts[:6]])
+    shuffled = engine.score([texts[index] for index in order], TARGETS).logits
+
+    assert (whole.tokens + whole.padded) % PASS_ROWS == 0
+    assert engine.execution == "varlen, deterministic"
+    assert torch.equal(whole.logits[:6], alone)
+    assert torch.equal(whole.logits[order], shuffled)
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype", "kept"),
+    [("packed", torch.float32, True), ("packed", torch.bfloat16, False), ("varlen", torch.float32, False)],
+)
+def test_what_is_deterministic_says_so(mode, dtype, kept):
+    assert EncoderDecoder(t5("t5").to(dtype), mode=mode).deterministic is kept
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [("padded", torch.float32), ("packed", torch.bfloat16)])
+def test_what_cannot_be_deterministic_is_refused(mode, dtype):
+    with pytest.raises(InputError, match=f"mode '{mode}' in {str(dtype)[6:]} cannot be deterministic"):
+        EncoderDecoder(t5("t5").to(dtype), mode=mode, deterministic=True)
+
+
+def test_a_mode_that_does_not_exist_is_refused():
+    with pytest.raises(InputError, match="there is no mode 'flash'; it may be one of packed, varlen, padded"):
+        EncoderDecoder(t5("t5"), mode="flash")
+
+
+class Waits(TorchDispatchMode):
+    """Counts operations whose result the host must wait for."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        masked = name == "index" and any(one is not None and one.dtype == torch.bool for one in args[1])
+        if masked or name in ("_local_scalar_dense", "nonzero", "item"):
+            self.seen.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+def test_varlen_passes_wait_for_nothing_before_their_answer(monkeypatch):
+    """On a GPU each of these would stall the queue; transformers' own rectangle has one."""
+    import rerank.engine.seq2seq as module
+
+    engine, padded = EncoderDecoder(t5("t5"), mode="varlen"), EncoderDecoder(t5("t5"), mode="padded")
+    checked = []
+    monkeypatch.setattr(module, "_check_finite", lambda *rows: checked.append(rows))  # on the CPU, after the transfer
+
+    with Waits() as waits:
+        engine.score(random_texts(9, seed=2, longest=60), TARGETS, prefix=[0, 7])
+        engine.likelihood([[5, 6], [7]], [[8, 9, 10], [11]])
+
+    with Waits() as stalls:
+        padded.score([[5], [6, 7]], TARGETS)
+
+    assert waits.seen == []
+    assert len(checked) == 4
+    assert "index" in stalls.seen
+
+
+def test_one_target_row_is_a_raw_score_scaled_where_head_and_embeddings_are_one():
+    """RankT5 reads the logit of one sentinel; a T5 v1.0 multiplies its hidden states by 1/√dim before the head."""
+    model = t5("t5")
+    with torch.inference_mode():
+        read = model(
+            input_ids=torch.tensor([[5, 6, 7]]), decoder_input_ids=torch.tensor([[0]]), output_hidden_states=True
+        )
+        expected = read.decoder_hidden_states[-1][0, -1] @ model.shared.weight[199] / 32**0.5
+
+    logits = EncoderDecoder(model).score([[5, 6, 7]], [199]).logits
+
+    assert logits.shape == (1, 1)
+    assert logits.item() == pytest.approx(expected.item(), abs=1e-4)
+
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+@cuda
+@pytest.mark.parametrize("name", SHAPES)
+def test_on_a_gpu_scores_equal_the_plain_loop(name):
+    model = t5(name, d_kv=64)
+    texts = random_texts(60, seed=random.randrange(2**32))
+    expected = plain(model, texts, [0])
+
+    engine = EncoderDecoder(model.cuda())
+
+    assert engine.mode == "varlen"
+    torch.testing.assert_close(engine.score(texts, TARGETS).logits, expected, rtol=1e-3, atol=1e-3)
+
+
+@cuda
+def test_on_a_gpu_deterministic_bits_do_not_depend_on_the_batch():
+    engine = EncoderDecoder(t5("t5", d_kv=64).cuda().bfloat16(), deterministic=True)
+    texts = random_texts(50, seed=3)
+
+    whole = engine.score(texts, TARGETS).logits
+
+    assert torch.equal(whole, torch.cat([engine.score([text], TARGETS).logits for text in texts]))
+
+
+@cuda
+def test_on_a_gpu_writing_equals_greedy_generate():
+    model = t5("t5 v1.1", d_kv=64)
+    texts = random_texts(4, seed=5, longest=60)
+    expected = [written_by_transformers(model, [text], 12) for text in texts]
+
+    assert EncoderDecoder(model.cuda()).generate([[text] for text in texts], max_tokens=12, slots=2).texts == expected
 
 
 @pytest.mark.parametrize("mode", MODES)
