@@ -40,6 +40,9 @@ class CrossEncoder:
         device: "cpu", "cuda", "cuda:1" …; CUDA where there is one by default.
         dtype: "float32", "bfloat16" or "float16"; float32 on the CPU and bfloat16 on CUDA by default.
         token_store: a folder in which the token ids of texts are kept for later runs; in memory by default.
+        compile: torch.compile the model, which takes half a minute at load; see docs/encoders.md for what it gives.
+        deterministic: a score's bits do not depend on its batch on CUDA either, at a price; on the CPU in float32 they
+            never do.
 
     Raises:
         CheckpointError: when the folder holds no cross-encoder.
@@ -58,6 +61,8 @@ class CrossEncoder:
         device: str | None = None,
         dtype: str | None = None,
         token_store: str | Path | None = None,
+        compile: bool = False,
+        deterministic: bool = False,
     ) -> None:
         self.folder = Path(folder)
         checkpoints.kind(self.folder)
@@ -66,7 +71,7 @@ class CrossEncoder:
         self.max_tokens = _checked_tokens(max_tokens, longest_input(model, tokenizer), self.folder)
         self.budget = batches.Budget(_checked_budget(token_budget, default=1024 if target.type == "cpu" else 16_384))
         self.shape = Shape.of(model.config)
-        self.encoder = Encoder(model)
+        self.encoder = Encoder(model, compile=compile, deterministic=deterministic, rows=self.budget.tokens)
         self.tokens = PairTokens(tokenizer, self.max_tokens, store_for(tokenizer, token_store))
         self.dtype = str(model.dtype).removeprefix("torch.")
         self.key = self._key()

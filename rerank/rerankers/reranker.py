@@ -31,6 +31,8 @@ class Reranker(Stage):
         device: "cpu", "cuda" …; CUDA where there is one by default.
         dtype: "float32", "bfloat16", "float16"; float32 on the CPU, bfloat16 on CUDA by default.
         token_store: a folder in which the token ids of texts are kept for later runs; in memory by default.
+        compile: torch.compile the model; half a minute at load.
+        deterministic: a score's bits do not depend on its batch on CUDA either; on the CPU in float32 they never do.
         journal: a file that every answer is appended to and read from, so that an interrupted run can be resumed.
 
     Raises:
@@ -53,6 +55,8 @@ class Reranker(Stage):
         device: str | None = None,
         dtype: str | None = None,
         token_store: str | Path | None = None,
+        compile: bool = False,
+        deterministic: bool = False,
         journal: str | Path | None = None,
     ) -> None:
         options: dict[str, int | str | Path | None] = {
@@ -61,6 +65,8 @@ class Reranker(Stage):
             "device": device,
             "dtype": dtype,
             "token_store": token_store,
+            "compile": compile or None,
+            "deterministic": deterministic or None,
         }
         given = {option: value for option, value in options.items() if value is not None}
         self.judge = _judge_of(name, judge, given)

@@ -207,3 +207,15 @@ def test_every_option_changes_what_it_says(minilm, grades, scores):
     assert ledgers[0].total["calls"] < ledgers[1].total["calls"]
     assert len({judge.key for judge in (shorter, half, CrossEncoder(minilm, max_tokens=TOKENS))}) == 3
     assert longer_calls.key == CrossEncoder(minilm, max_tokens=TOKENS).key
+
+
+def test_options_of_the_encoder_reach_it(minilm, judge, grades):
+    reranker = Reranker(minilm, max_tokens=TOKENS, deterministic=True)
+
+    assert scores_of(reranker.judge, grades[:3]) == scores_of(
+        judge, grades[:3]
+    )  # float32 on the CPU is deterministic anyhow
+    assert reranker.judge.encoder.options.deterministic
+    assert reranker.judge.key == CrossEncoder(minilm, max_tokens=TOKENS).key
+    with pytest.raises(InputError, match="deterministic=True needs float32 on the CPU"):
+        Reranker(minilm, dtype="bfloat16", deterministic=True)
