@@ -329,7 +329,11 @@ def test_flops_are_those_of_the_rows_that_were_computed(causal):
     engine = CausalLM(causal("llama"))
     [prompt] = prompts(1)
     one, two = (Writer(engine).write([asked(prompt, tokens)]).cost for tokens in (2, 3))
-    rows, (layers, hidden, inner, heads, keys, dim) = engine.model.fewest_rows, (3, 64, 96, 4, 2, 16)
+    rows, layers, (hidden, inner, heads, keys, dim) = (
+        engine.model.fewest_rows,
+        len(engine.pool.keys),
+        (64, 96, 4, 2, 16),
+    )
     projections = hidden * (heads + keys) * 2 * dim + 3 * hidden * inner
     seen = len(ids_of(prompt)) + 2
 
