@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rerank.engine.encoder_row import Row
+from rerank.kernels.add_norm import add_norm
 
 __all__ = ["HEAD_ROWS", "Backbone", "Layer", "PostNorm", "in_fixed_rows", "joined"]
 
@@ -103,9 +104,17 @@ class PostNorm(Layer):
 
     def finish(self, context: Tensor, hidden: Tensor) -> Tensor:
         """Output projection, and the feed-forward half."""
-        attended = self.attention_norm(self.outward(context) + hidden)
-        output: Tensor = self.output_norm(self.down(self.activation(self.up(attended))) + attended)
-        return output
+        attended = _normed_sum(self.attention_norm, self.outward(context), hidden)
+        return _normed_sum(self.output_norm, self.down(self.activation(self.up(attended))), attended)
+
+
+def _normed_sum(norm: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
+    """The norm of x + residual, in one pass where there is a kernel for that."""
+    if torch.compiler.is_compiling() or type(norm) is not nn.LayerNorm:
+        plain: Tensor = norm(x + residual)
+        return plain
+    fused: Tensor = add_norm(x, residual, norm.weight, norm.bias, norm.eps)
+    return fused
 
 
 class Backbone(nn.Module):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rerank.engine import linear
 from rerank.engine.encoder_layers import HEAD_ROWS, Backbone, Layer, in_fixed_rows
+from rerank.engine.encoder_native import attend_natively
 from rerank.engine.encoder_row import Row, row_of
 from rerank.engine.flops import ForwardCost
 from rerank.engine.packing import settled_rows
@@ -79,6 +80,7 @@ class PackedPass:
         self.fused = fuse
         if fuse:
             linear.fuse(backbone)
+        self.native = attend_natively(backbone)
 
     @property
     def fewest_rows(self) -> int:
@@ -88,7 +90,7 @@ class PackedPass:
     @property
     def execution(self) -> str:
         """How it runs, for the ledger."""
-        return "packed, fused linear layers" if self.fused else "packed"
+        return f"packed{', fused linear layers' if self.fused else ''}{', native attention' if self.native else ''}"
 
     def run(self, texts: Sequence[Pair]) -> Output:
         """Compute a batch."""
