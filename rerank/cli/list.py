@@ -27,6 +27,12 @@ def _checkpoints() -> dict[str, str]:
     return {name: entry.description for name, entry in entries.items() if entry is not None}
 
 
+def _prompts() -> dict[str, str]:
+    from rerank import prompts
+
+    return {name: prompts.find(name).description for name in prompts.names()}
+
+
 def _datasets() -> dict[str, str]:
     from rerank.datasets import names
 
@@ -57,7 +63,7 @@ KINDS: Mapping[str, Callable[[], dict[str, str]]] = {
     "algorithms": _registered("algorithm"),
     "judges": _registered("judge"),
     "retrievers": _registered("retriever"),
-    "prompts": _registered("prompt"),
+    "prompts": _prompts,
     "checkpoints": _checkpoints,
     "datasets": _datasets,
     "kernels": _registered("kernel"),

@@ -35,6 +35,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("rerank.cli.run:run", "Retrieve and rerank with a pipeline, from a TOML file or from flags."),
     "models": ("rerank.cli.models:models", "List checkpoints, fetch them, and say where they are."),
     "datasets": ("rerank.cli.datasets:datasets", "List datasets, or show one."),
+    "prompt": (
+        "rerank.cli.prompt:prompt",
+        "Show prompt NAME as a model would see it, with DOCUMENTS (texts) in their places.",
+    ),
     "list": ("rerank.cli.list:list_names", "List what can be named: algorithms, checkpoints, measures and so on."),
     "doctor": ("rerank.cli.doctor:doctor", "Show versions, devices, caches, and what is in the way."),
     "completion": ("rerank.cli.completion:completion", "Print the script that makes a shell complete names."),

@@ -22,6 +22,7 @@ __all__ = [
     "measures_option",
     "model_option",
     "output_option",
+    "prompt_names",
     "retriever_option",
     "split_option",
     "token_options",
@@ -74,6 +75,13 @@ def checkpoint_names() -> Iterable[str]:
 
     entries = [checkpoints.find(name).checkpoint for name in checkpoints.names()]
     return [spelling for entry in entries if entry is not None for spelling in (entry.hub, entry.name) if spelling]
+
+
+def prompt_names() -> Iterable[str]:
+    """Every prompt that comes with the package."""
+    from rerank import prompts
+
+    return prompts.names()
 
 
 def registered(kind: str) -> Callable[[], Iterable[str]]:

@@ -119,12 +119,19 @@ class Prompt:
             if "text" not in dict.fromkeys(field for _, field in _pieces(self.document)):
                 raise InputError(f"prompt {self.name!r}: [document] never shows {{text}}")
 
+    @property
+    def shows(self) -> int | None:
+        """How many documents it shows; None when that is up to whoever asks."""
+        return {"grade": 1, "compare": 2, "write": 0}.get(self.asks)
+
     def render(self, documents: int) -> tuple[Message, ...]:
         """The prompt for so many documents, with a blank for every text.
 
         Raises:
-            InputError: when there are more documents than identifiers.
+            InputError: when it shows another number of documents, or there are more of them than identifiers.
         """
+        if self.shows not in (None, documents):
+            raise InputError(f"prompt {self.name!r} shows {self.shows} documents, and {documents} were given")
         shown = identifiers(self.identifiers, documents)
         messages: list[Message] = []
         for each, group in groupby(self.turns, key=lambda turn: turn.each):

@@ -10,7 +10,6 @@ from rerank.prompts import Blank, Prompt, Turn
 from rerank.types import Document, Query
 
 NAMES = prompts.names()
-SHOWN = {"grade": 1, "compare": 2, "write": 0}
 
 
 def text_of(prompt: Prompt, documents: int) -> str:
@@ -24,7 +23,7 @@ def text_of(prompt: Prompt, documents: int) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_prompt_loads_and_shows_its_query_and_all_its_documents(name):
     prompt = prompts.find(name)
-    count = SHOWN.get(prompt.asks, 3)
+    count = 3 if prompt.shows is None else prompt.shows
 
     blanks = [part for _, parts in prompt.render(count) for part in parts if isinstance(part, Blank)]
 
@@ -63,6 +62,11 @@ def test_letters_run_out_at_twenty_six():
     assert 'Passage Z: "<document 26>"' in text_of(prompt, 26)
     with pytest.raises(InputError, match="27 documents cannot be called by letters"):
         prompt.render(27)
+
+
+def test_a_comparison_is_of_two():
+    with pytest.raises(InputError, match="prompt 'prp' shows 2 documents, and 3 were given"):
+        prompts.find("prp").render(3)
 
 
 def test_brackets_in_texts_of_a_list_are_no_identifiers():
