@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import doctest
 import json
+import re
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from rerank.algorithms.pointwise import pointwise
-from rerank.cost import Ledger, peak_cuda_bytes, peak_memory_bytes
+from rerank.cost import UNITS, Ledger, peak_cuda_bytes, peak_memory_bytes
 from rerank.engine.scheduler import Scheduler
 from rerank.errors import FileError
 from rerank.io import read_ledger, write_ledger
@@ -125,3 +128,26 @@ def test_a_ledger_that_is_not_there_is_named(tmp_path):
         read_ledger(tmp_path / "nowhere")
     with pytest.raises(FileError, match="cannot read"):
         read_ledger(tmp_path)
+
+
+PAGES = Path(__file__).parents[2] / "docs"
+
+
+def test_the_examples_of_the_page_about_cost_run():
+    found = doctest.testfile(str(PAGES / "cost.md"), module_relative=False)
+
+    assert (found.failed, found.attempted > 0) == (0, True)
+
+
+def test_the_page_about_cost_names_every_amount():
+    page = (PAGES / "cost.md").read_text(encoding="utf-8")
+
+    assert [name for name in UNITS if f"`{name}`" not in page] == []
+
+
+def test_the_example_of_the_page_about_the_scheduler_runs(capsys):
+    [example] = re.findall(r"```python\n(.*?)```", (PAGES / "scheduler.md").read_text(encoding="utf-8"), re.DOTALL)
+
+    exec(example, {})
+
+    assert capsys.readouterr().out == "19 1\n"
