@@ -44,7 +44,7 @@ def run_command(
     names: Sequence[str], group: str | None, smoke: bool, repeats: int, threads: int | None, only: str | None
 ) -> None:
     """Run workloads by name, or all of a group."""
-    from benchmarks.contest import WORKLOADS, Setting
+    from benchmarks.contest import WORKLOADS, Absent, Setting
     from benchmarks.measure import RESULTS, Refused, run
     from benchmarks.workloads import load
 
@@ -65,6 +65,8 @@ def run_command(
             try:
                 for row in run(WORKLOADS[name], setting, results=None if smoke else RESULTS):
                     click.echo(f"  {_line(row)}")
+            except Absent as error:
+                click.echo(f"  cannot run here: {error}", err=True)
             except Refused as error:
                 click.echo(f"  refused: {error}", err=True)
                 refused.append(name)

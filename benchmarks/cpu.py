@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks import data, pairs, shapes
-from benchmarks.contest import Contest, Peer, Setting, workload
+from benchmarks.contest import Contest, Outcome, Peer, Scores, Setting, workload
 from benchmarks.peers import classifiers, exported
 
 __all__: list[str] = []
@@ -42,6 +44,24 @@ def c2(setting: Setting) -> Iterator[Contest]:
         yield Contest(name, work, pairs.text_in(judge), pairs.reference(folder, setting), peers)
 
 
+@workload("C3", "cpu", "MiniLM-L6 shape, 100 documents, int8")
+def c3(setting: Setting) -> Iterator[Contest]:
+    for lengths, stock in (("u128", None), ("marco", 1.3), ("nq", 1.3)):
+        folder, work = _minilm(setting, lengths)
+        judge = pairs.int8_judge(folder, setting)
+        float32 = pairs.text_in(pairs.judge_of(folder, setting))
+        peers = [
+            _int8("onnxruntime, dynamic int8", exported.onnxruntime(folder, setting, int8=True), "onnxruntime", 1.5),
+            _int8("openvino, static int8", exported.openvino(folder, setting, int8=True), "openvino", stock),
+            _int8("flashrank, int8", exported.flashrank(folder, setting, int8=True), "flashrank", None, (100,)),
+            _int8("ours, float32", partial(_plain, float32), "rerank-toolkit", None, (100,)),
+        ]
+        name = f"{lengths}, text in"
+        reference = pairs.reference(folder, setting)
+        ours = pairs.text_in(judge)
+        yield Contest(name, work, ours, reference, peers, tolerance=None, tau=setting.pick(0.98, 0.0), peak="int8")
+
+
 @workload("C4", "cpu", "TinyBERT-L2 shape, 100 documents")
 def c4(setting: Setting) -> Iterator[Contest]:
     folder = shapes.encoder("TinyBERT-L2", setting)
@@ -53,9 +73,24 @@ def c4(setting: Setting) -> Iterator[Contest]:
     ]
     yield Contest("u128, text in", work, pairs.text_in(judge), reference, peers)
     fresh = pairs.text_in(judge)
-    own = [Peer("ours, text in", lambda: lambda part, _: fresh(part).scores, "rerank-toolkit", (100,), target=1.4)]
+    own = [Peer("ours, text in", partial(_plain, fresh), "rerank-toolkit", (100,), target=1.4)]
     kept = pairs.kept_tokens(pairs.judge_of(folder, setting), "an other query")
     yield Contest("u128, tokens kept", work, kept, reference, [*own, *peers[:1]])
+
+
+def _plain(ours: Callable[[Any], Outcome]) -> Callable[[Any, int], Scores]:
+    """One of our own ways in a peer's place."""
+    return lambda work, _: ours(work).scores
+
+
+def _int8(
+    name: str,
+    make: Callable[[], Callable[[Any, int], Scores]],
+    package: str,
+    target: float | None,
+    batch_sizes: tuple[int, ...] = (8, 16, 32, 64),
+) -> Peer:
+    return Peer(name, make, package, batch_sizes, target=target, approximate=True)
 
 
 def _minilm(setting: Setting, lengths: str) -> tuple[Path, list[pairs.Item]]:

@@ -75,7 +75,7 @@ def engine_of(folder: Path, setting: Setting) -> Any:
     """Our engine, with room for what the workloads keep."""
     from rerank.engine.causal import CausalLM
 
-    return CausalLM(causal.load(folder, setting), keep_bytes=setting.pick(12 * GIB, GIB) if setting.device != "cpu" else GIB)
+    return CausalLM(causal.load(folder, setting), keep_bytes=GIB if setting.device == "cpu" else 12 * GIB)
 
 
 def agreement(setting: Setting) -> dict[str, Any]:

@@ -9,9 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import data
-from benchmarks.contest import Outcome, Scores, Setting
+from benchmarks.contest import Absent, Outcome, Scores, Setting
 
-__all__ = ["Item", "by_query", "ids_in", "items", "judge_of", "kept_tokens", "rectangles", "reference", "text_in"]
+__all__ = [
+    "Item",
+    "by_query",
+    "calibration",
+    "ids_in",
+    "int8_judge",
+    "items",
+    "judge_of",
+    "kept_tokens",
+    "rectangles",
+    "reference",
+    "text_in",
+]
 
 Work = Sequence["Item"]
 
@@ -61,6 +73,33 @@ def judge_of(folder: Path, setting: Setting, *, dtype: str | None = None, max_to
     from rerank.judges.cross_encoder import CrossEncoder
 
     return CrossEncoder(folder, device=setting.device, dtype=dtype or setting.dtype, max_tokens=max_tokens)
+
+
+def int8_judge(folder: Path, setting: Setting) -> Any:
+    """The same judge in int8, calibrated on texts that peers calibrate on too.
+
+    Raises:
+        Absent: when OpenVINO, which runs it, is not installed.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    from rerank.engine.openvino import OpenvinoEncoder
+    from rerank.engine.tokens import Pair
+    from rerank.errors import MissingExtra
+
+    judge = judge_of(folder, setting)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    texts = [Pair.of(item.ids, item.types) for item in calibration(folder)]
+    try:
+        judge.encoder = OpenvinoEncoder(model, texts)
+    except MissingExtra as error:
+        raise Absent(str(error)) from error
+    return judge
+
+
+def calibration(folder: Path) -> list[Item]:
+    """Texts on which static int8 is calibrated, ours and others' alike; none of them is measured on."""
+    return items(folder, data.lengths("marco", 64, seed=1), seed=1)
 
 
 def text_in(judge: Any) -> Callable[[Work], Outcome]:

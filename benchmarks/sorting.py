@@ -99,9 +99,7 @@ def _setwise(count: int, setting: Setting, **options: int) -> list[Asked]:
     return _rounds("setwise-heapsort", count, prompt, options)
 
 
-def _rounds(
-    algorithm: str, count: int, prompt: Callable[[Any], Prompt], options: Mapping[str, int]
-) -> list[Asked]:
+def _rounds(algorithm: str, count: int, prompt: Callable[[Any], Prompt], options: Mapping[str, int]) -> list[Asked]:
     """What an algorithm asks when the first-stage order is a shuffled one and an oracle answers."""
     from rerank import Document, Query, Ranking, registry
     from rerank.cost import Ledger

@@ -30,7 +30,8 @@ def load(folder: Path, setting: Setting, *, dtype: str | None = None) -> Any:
     from transformers import AutoModelForCausalLM
 
     wanted = getattr(torch, dtype or setting.dtype)
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, attn_implementation="sdpa").eval().to(setting.device)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, attn_implementation="sdpa")
+    return model.eval().to(setting.device)
 
 
 def one_by_one(folder: Path, setting: Setting, targets: int = 2, *, dtype: str | None = None) -> Callable[[], Way]:
@@ -132,11 +133,9 @@ def _behind(model: Any, cache: Any, first: Sequence[int], rest: list[list[int]],
         batch = order[start : start + size]
         longest = max(len(rest[index]) for index in batch)
         # padded on the right: the cached beginning lies on the left of every row
-        filled = torch.tensor([rest[index] + [0] * (longest - len(rest[index])) for index in batch], device=model.device)
-        mask = torch.tensor(
-            [[1] * (len(first) + len(rest[index])) + [0] * (longest - len(rest[index])) for index in batch],
-            device=model.device,
-        )
+        rows_filled = [rest[index] + [0] * (longest - len(rest[index])) for index in batch]
+        rows_seen = [[1] * (len(first) + len(rest[index])) + [0] * (longest - len(rest[index])) for index in batch]
+        filled, mask = (torch.tensor(each, device=model.device) for each in (rows_filled, rows_seen))
         own = copy.deepcopy(cache)
         own.batch_repeat_interleave(len(batch))
         hidden = model.base_model(filled, attention_mask=mask, past_key_values=own).last_hidden_state

@@ -71,10 +71,8 @@ def rerankers(folder: Path, setting: Setting) -> Callable[[], Way]:
     return make
 
 
-def hf_padded(
-    folder: Path, setting: Setting, *, change: Callable[[Any], None] | None = None
-) -> Callable[[], Way]:
-    """transformers alone, ids in: batches sorted by length, padded, one transfer back; `change` is made to the model."""
+def hf_padded(folder: Path, setting: Setting, *, change: Callable[[Any], None] | None = None) -> Callable[[], Way]:
+    """transformers alone, ids in: batches sorted by length, padded, one transfer back; `change` changes the model."""
 
     def make() -> Way:
         model = _classifier(folder, setting)

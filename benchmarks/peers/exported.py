@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.contest import Scores, Setting
-from benchmarks.pairs import Item, by_query, rectangles
+from benchmarks.pairs import Item, by_query, calibration, rectangles
 
 __all__ = ["flashrank", "onnxruntime", "openvino"]
 
@@ -24,7 +24,6 @@ Way = Callable[[Work, int], Scores]
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 FLASHRANK_NAME = "ms-marco-TinyBERT-L-2-v2"  # the name of a float model that FlashRank knows; the file is ours
 FLASHRANK_FILE = "flashrank-TinyBERT-L-2-v2.onnx"
-CALIBRATION = 64  # texts that OpenVINO's static int8 sees
 
 
 def onnxruntime(folder: Path, setting: Setting, *, int8: bool = False) -> Callable[[], Way]:
@@ -220,17 +219,13 @@ def _openvino(folder: Path, *, int8: bool) -> Any:
         return model
     import nncf
 
-    return nncf.quantize(
-        model, nncf.Dataset(_calibration(folder)), model_type=nncf.ModelType.TRANSFORMER, subset_size=CALIBRATION
-    )
+    texts = _calibration(folder)
+    return nncf.quantize(model, nncf.Dataset(texts), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(texts))
 
 
 def _calibration(folder: Path) -> list[dict[str, Any]]:
-    from benchmarks import data, pairs
-
-    texts = pairs.items(folder, data.lengths("marco", CALIBRATION, seed=1), seed=1)
     encode = _encoder(folder)
-    return [inputs for _, inputs in encode(texts, 1)]
+    return [inputs for _, inputs in encode(calibration(folder), 1)]
 
 
 def _stock(folder: Path) -> Any:

@@ -98,7 +98,7 @@ def hf_padded(folder: Path, setting: Setting) -> Callable[[], Way]:
 
 
 def _without_listwise() -> None:
-    """rank_llm's package imports every reranker it has, some of which want vllm or an older transformers; not monoT5."""
+    """rank_llm's package imports every reranker it has, and some want vllm or an older transformers."""
     module: Any = types.ModuleType("rank_llm.rerank.reranker")
     module.Reranker = object
     sys.modules.setdefault("rank_llm.rerank.reranker", module)
