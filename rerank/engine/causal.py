@@ -330,7 +330,8 @@ def _checked(values: Tensor, prompts: Sequence[int]) -> Tensor:
     Raises:
         JudgeError: when one is no number.
     """
-    wrong = torch.nonzero(~values.isfinite().reshape(len(values), -1).all(1)).flatten().tolist()
+    finite = values.isfinite() if values.ndim == 1 else values.isfinite().all(1)
+    wrong = torch.nonzero(~finite).flatten().tolist()
     if wrong:
         raise JudgeError(f"the model gave no finite number for prompt {prompts[wrong[0]]}: its weights or its dtype?")
     return values
