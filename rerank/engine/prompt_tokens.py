@@ -9,68 +9,15 @@ hold it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 
 from rerank.engine.borders import PROBES, Borders
+from rerank.engine.prompt_parts import Prompt, Slot, Template, units
 from rerank.engine.shares import shares
 from rerank.engine.text_tokens import TextIds, unreadable
 from rerank.errors import InputError
 
 __all__ = ["Prompt", "PromptTokens", "Slot", "Template"]
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A place in a template for a text.
-
-    Args:
-        name: of the text; the same name may stand at several places.
-        cut: the text is a document, which may be cut at its end to make the prompt fit. Nothing else ever is.
-    """
-
-    name: str
-    cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A prompt with slots.
-
-    Args:
-        parts: texts and slots, in order.
-        special_tokens: whether the tokenizer adds its own at both ends, as it would to a plain text. A chat template
-            writes them itself.
-    """
-
-    parts: tuple[str | Slot, ...]
-    special_tokens: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A prompt as a model reads it.
-
-    Args:
-        segments: its pieces, none of them empty; side by side they are the prompt.
-        merged: borders between template and texts that could not be told apart and were read across.
-        cut: tokens that each document lost, by slot; documents that fit are not named.
-        recalled: tokens that were not tokenised again.
-    """
-
-    segments: tuple[tuple[int, ...], ...]
-    merged: int = 0
-    cut: Mapping[str, int] | None = None
-    recalled: int = 0
-
-    @property
-    def ids(self) -> list[int]:
-        """All of it."""
-        return [token for segment in self.segments for token in segment]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.segments))
 
 
 class PromptTokens:
@@ -102,7 +49,7 @@ class PromptTokens:
         self.template = template
         self.verify = verify
         self.slots = {part.name: part for part in template.parts if isinstance(part, Slot)}
-        self._units, self._lost = _units(borders, template.parts)
+        self._units, self._lost = units(borders, template.parts)
         self._before, self._after = self._special() if template.special_tokens else ((), ())
         self.segments = len(self._units) > 1 or not self._lost
         self.segments = self.segments and all(self._same(dict.fromkeys(self.slots, probe)) for probe in PROBES)
@@ -231,35 +178,3 @@ class PromptTokens:
         first = self.template.parts[0]
         written = self.borders.texts.encode([first])[0].tolist() if isinstance(first, str) and first else []
         return () if before and written[: len(before)] == list(before) else before, after
-
-
-def _units(borders: Borders, parts: Sequence[str | Slot]) -> tuple[list[tuple[str | Slot, ...]], int]:
-    """What is read together (a slot with the text beside it that cannot be told apart from it, or text alone), and how
-    many borders between texts and slots were lost to that."""
-    units: list[list[str | Slot]] = [[]]
-    lost = 0
-    joined = _joined(parts)
-    for index, part in enumerate(joined):
-        if isinstance(part, Slot):
-            units[-1].append(part)
-            continue
-        sides = {"left": index > 0, "right": index < len(joined) - 1}
-        cuts = borders.cuts(part, **sides)
-        if cuts is None:
-            units[-1].append(part)
-            lost += sum(sides.values())
-            continue
-        first, last = cuts
-        units[-1].append(part[:first])
-        units += [[part[first:last]], [part[last:]]]
-    filled = [tuple(part for part in unit if part) for unit in units]
-    return [unit for unit in filled if unit], lost
-
-
-def _joined(parts: Sequence[str | Slot]) -> list[str | Slot]:
-    """Neighbouring texts as one."""
-    joined: list[str | Slot] = []
-    for is_slot, group in groupby(parts, key=lambda part: isinstance(part, Slot)):
-        together = list(group)
-        joined.extend(together if is_slot else ["".join(part for part in together if isinstance(part, str))])
-    return [part for part in joined if part]

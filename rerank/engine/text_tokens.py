@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rerank.engine.token_store import DiskTokens, Ids, MemoryTokens, TokenStore
+from rerank.engine.disk_tokens import DiskTokens
+from rerank.engine.token_store import Ids, MemoryTokens, TokenStore
 from rerank.errors import InputError
 
 __all__ = ["TextIds", "TextTokens", "fingerprint", "store_for", "unreadable"]

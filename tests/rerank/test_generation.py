@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank.engine import generation
+from rerank.engine import generation_text
 from rerank.engine.causal import CausalLM
 from rerank.engine.choosing import drawn
 from rerank.engine.generation import Request, Writer
@@ -346,7 +346,7 @@ def test_flops_are_those_of_the_rows_that_were_computed(causal):
 
 
 def test_the_pool_is_given_back(causal, monkeypatch):
-    monkeypatch.setattr(generation, "BLOCK", 4)
+    monkeypatch.setattr(generation_text, "BLOCK", 4)
     engine = CausalLM(causal("llama"))
     requests = [asked(prompt, 12 + index) for index, prompt in enumerate(prompts(6))]
     most = []
