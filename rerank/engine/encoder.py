@@ -15,17 +15,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rerank.engine.encoder_choice import Mode, Options, Pass, choose, without_padding
+from rerank.engine.encoder_choice import (
+    Mode,
+    Options,
+    Pass,
+    check_agreement,
+    check_options,
+    choose,
+    probes,
+    without_padding,
+)
 from rerank.engine.encoder_layers import HEAD_ROWS
 from rerank.engine.encoder_packed import Pooling
 from rerank.engine.encoder_padded import PaddedPass, StockPass, single
 from rerank.engine.families import FAMILIES, check_encoder, head_of, head_size, keep_head_in_float32
 from rerank.engine.tokens import Pair
-from rerank.errors import CheckpointError, InputError
 
 __all__ = ["HEAD_ROWS", "Encoder", "Scored"]
 
@@ -72,7 +79,7 @@ class Encoder:
         self.device: torch.device = model.device
         self.options = Options(compile, deterministic, graphs, rows)
         self.mode, self.why = choose(model, mode, deterministic=deterministic)
-        _check_options(self.mode, self.options, model)
+        check_options(self.mode, self.options, model)
         with torch.inference_mode():
             self.forward_pass = self._make()
 
@@ -102,35 +109,5 @@ class Encoder:
         if self.mode == "padded":
             return PaddedPass(self.model, mean=pooling == "mean", head=head, why=self.why)
         made = without_padding(self.model, self.mode, pooling, self.options, head, head_size(self.model))
-        _check_scores(self.model, made.run(probes(self.model)).values, expected)
+        check_agreement(self.model, made.run(probes(self.model)).values, expected)
         return made
-
-
-def probes(model: Any) -> list[Pair]:
-    """Texts on which a packed pass is tried at load: two that are nearly nothing, one longer than local windows."""
-    lengths = [5, 3, min(160, (getattr(model.config, "max_position_embeddings", None) or 512) - 4)]
-    several = [np.arange(length, dtype=np.int32) * 7 % (model.config.vocab_size - 5) + 5 for length in lengths]
-    return [Pair(ids, (np.arange(len(ids)) > len(ids) // 2).astype(np.int32), 0) for ids in several]
-
-
-def _check_scores(model: Any, got: Tensor, expected: Tensor) -> None:
-    exact = model.dtype == torch.float32
-    if not torch.allclose(got, expected.cpu(), rtol=1e-2 if exact else 5e-2, atol=1e-2 if exact else 1e-1):
-        raise CheckpointError(
-            f"packed attention changes the scores of this {type(model).__name__} "
-            f"({got.tolist()} for {expected.tolist()}); please report it with the version of transformers"
-        )
-
-
-def _check_options(mode: Mode, options: Options, model: Any) -> None:
-    if options.compile and mode not in ("packed", "varlen"):
-        raise InputError(f"compile=True has no effect on a model that is run {mode}; leave it out")
-    exact = model.device.type == "cpu" and model.dtype == torch.float32
-    if options.deterministic and model.device.type == "cpu" and not exact:
-        raise InputError(f"deterministic=True needs float32 on the CPU, but the model is {model.dtype}")
-    if options.deterministic and mode in ("padded", "stock"):
-        raise InputError(
-            f"deterministic=True, but in mode={mode!r} a text's padding depends on its batch; say 'single'"
-        )
-    if options.deterministic and options.compile:
-        raise InputError("compile=True may change the last bits of a score with its batch; not with deterministic=True")

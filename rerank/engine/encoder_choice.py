@@ -5,21 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from rerank.engine import linear
 from rerank.engine.encoder_compiled import compile_layers
 from rerank.engine.encoder_packed import Head, PackedPass, Pooling, widths_of
-from rerank.engine.encoder_padded import PaddedPass, StockPass
+from rerank.engine.encoder_padded import PaddedPass, StatesPass, StockPass
 from rerank.engine.encoder_varlen import VarlenPass, fixed_sizes
 from rerank.engine.families import taken_apart, why_stock
-from rerank.errors import InputError
+from rerank.engine.tokens import Pair
+from rerank.errors import CheckpointError, InputError
 from rerank.registry import unknown
 
-__all__ = ["Mode", "Options", "Pass", "choose", "longest_text", "without_padding"]
+__all__ = [
+    "Mode",
+    "Options",
+    "Pass",
+    "check_agreement",
+    "check_options",
+    "choose",
+    "longest_text",
+    "probes",
+    "without_padding",
+]
 
 Mode = Literal["packed", "varlen", "padded", "single", "stock"]
-Pass = PackedPass | VarlenPass | PaddedPass | StockPass
+Pass = PackedPass | VarlenPass | PaddedPass | StockPass | StatesPass
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,8 @@ def choose(model: Any, asked: Mode | None, *, deterministic: bool) -> tuple[Mode
             raise unknown("mode", asked, get_args(Mode))
         if why and asked not in ("single", "stock"):
             raise InputError(f"mode={asked!r}, but this model must be run by its own forward: {why}")
+        if asked == "padded" and model.base_model is model:
+            raise InputError("mode='padded' is for classifiers; run a backbone in mode='stock'")
         if asked == "packed" and model.device.type != "cpu":
             raise InputError("mode='packed' attends text by text on the CPU; on CUDA say 'varlen'")
         return asked, why
@@ -54,7 +69,8 @@ def choose(model: Any, asked: Mode | None, *, deterministic: bool) -> tuple[Mode
         why = _no_kernel(model)
         if why is None:
             return "varlen", None
-        return ("single" if deterministic else "padded"), why
+        if model.base_model is not model:
+            return ("single" if deterministic else "padded"), why
     return ("single" if deterministic else "stock"), why
 
 
@@ -88,6 +104,48 @@ def without_padding(
 def longest_text(model: Any) -> int:
     """Tokens of the longest text that the model has positions for."""
     return int(getattr(model.config, "max_position_embeddings", None) or 512)
+
+
+def probes(model: Any) -> list[Pair]:
+    """Texts on which a packed pass is tried at load: two that are nearly nothing, one longer than local windows."""
+    lengths = [5, 3, min(160, (getattr(model.config, "max_position_embeddings", None) or 512) - 4)]
+    several = [np.arange(length, dtype=np.int32) * 7 % (model.config.vocab_size - 5) + 5 for length in lengths]
+    return [Pair(ids, (np.arange(len(ids)) > len(ids) // 2).astype(np.int32), 0) for ids in several]
+
+
+def check_agreement(model: Any, got: Tensor, expected: Tensor) -> None:
+    """Refuse a pass that disagrees with the model's own forward.
+
+    Raises:
+        CheckpointError: with what both gave.
+    """
+    exact = model.dtype == torch.float32
+    if not torch.allclose(got, expected.cpu(), rtol=1e-2 if exact else 5e-2, atol=1e-2 if exact else 1e-1):
+        raise CheckpointError(
+            f"packed attention changes the outputs of this {type(model).__name__} "
+            f"({_few(got)} for {_few(expected)}); please report it with the version of transformers"
+        )
+
+
+def check_options(mode: Mode, options: Options, model: Any) -> None:
+    """Refuse options that would be ignored, or a promise that cannot be kept.
+
+    Raises:
+        InputError: saying which, and the way out.
+    """
+    if options.compile and mode not in ("packed", "varlen"):
+        raise InputError(f"compile=True has no effect on a model that is run {mode}; leave it out")
+    exact = model.device.type == "cpu" and model.dtype == torch.float32
+    if options.deterministic and model.device.type == "cpu" and not exact:
+        raise InputError(f"deterministic=True needs float32 on the CPU, but the model is {model.dtype}")
+    if options.deterministic and mode in ("padded", "stock"):
+        raise InputError(f"deterministic=True, but mode={mode!r} pads a text as its batch needs it; say 'single'")
+    if options.deterministic and options.compile:
+        raise InputError("compile=True may change the last bits of a score with its batch; not with deterministic=True")
+
+
+def _few(values: Tensor) -> list[float]:
+    return [round(value, 4) for value in values.flatten()[:6].tolist()]
 
 
 def _no_kernel(model: Any) -> str | None:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from rerank.engine.encoder_layers import HEAD_ROWS, in_fixed_rows
-from rerank.engine.encoder_packed import Head, Output
+from rerank.engine.encoder_packed import Head, Output, Pooling
 from rerank.engine.flops import ForwardCost
 from rerank.engine.tokens import Pair
 
-__all__ = ["PaddedPass", "StockPass", "rectangle", "single"]
+__all__ = ["PaddedPass", "StatesPass", "StockPass", "rectangle", "single"]
 
 
 class PaddedPass:
@@ -70,6 +70,38 @@ class StockPass:
                 single(self.model, texts).float().cpu(), 0, self.cost.flops(sum(lengths), lengths, len(texts))
             )
         return _output(self.model(**rectangle(self.model, texts)).logits, self.cost, lengths, len(texts))
+
+
+class StatesPass:
+    """The hidden states that a backbone's own forward gives.
+
+    Args:
+        model: a backbone.
+        pooling: what is read of each text.
+        why: the reason for it, for the ledger.
+        alone: one text at a time, without padding, instead of a rectangle.
+    """
+
+    def __init__(self, model: Any, pooling: Pooling, *, why: str | None, alone: bool) -> None:
+        self.model, self.pooling, self.packs = model, pooling, alone
+        self.cost = ForwardCost.of_model(model)
+        self.execution = ("single" if alone else "stock") + (f" ({why})" if why else "")
+
+    def run(self, texts: Sequence[Pair]) -> Output:
+        """Compute a batch."""
+        lengths = [len(text.ids) for text in texts]
+        several = [[text] for text in texts] if self.packs else [texts]
+        hidden = [states for part in several for states in self.model(**rectangle(self.model, part)).last_hidden_state]
+        values = [self._pooled(states[:length]) for states, length in zip(hidden, lengths, strict=True)]
+        if self.packs:
+            return Output(torch.cat(values), 0, self.cost.flops(sum(lengths), lengths, 0))
+        return _output(torch.cat(values), self.cost, lengths, 0)
+
+    def _pooled(self, states: Tensor) -> Tensor:
+        """[tokens, hidden] -> [tokens or 1, hidden], float32 on the CPU."""
+        if self.pooling == "mean":
+            return states.float().mean(0, keepdim=True).cpu()
+        return (states if self.pooling == "none" else states[:1]).float().cpu()
 
 
 def single(model: Any, texts: Sequence[Pair]) -> Tensor:

@@ -83,7 +83,7 @@ def test_what_was_computed_is_counted():
         ("bert", {"mode": "varlne"}, UnknownName, "did you mean 'varlen'"),
         ("albert", {"mode": "packed"}, InputError, "must be run by its own forward: albert is not known here"),
         ("albert", {"compile": True}, InputError, "no effect on a model that is run single"),
-        ("bert", {"mode": "stock", "deterministic": True}, InputError, "padding depends on its batch"),
+        ("bert", {"mode": "stock", "deterministic": True}, InputError, "pads a text as its batch needs it"),
         ("bert", {"compile": True, "deterministic": True}, InputError, "may change the last bits"),
     ],
 )
