@@ -3,14 +3,17 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS := $(VENV)/.peers
+GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench clean
+.PHONY: help demo test bench bench-cpu bench-gpu clean
 
 help:
 	@echo 'make demo    retrieve, rerank and evaluate a real collection; writes a chart and a report into demo/'
 	@echo 'make test    style, types, import directions and all tests'
-	@echo 'make bench   our speed against sentence-transformers, on this machine'
+	@echo 'make bench   our speed against every peer that installs, on this machine: twenty minutes on two cores'
+	@echo 'make bench-gpu GROUP=encoders|t5|llm|pairwise|listwise|kernels   the same on a GPU'
 	@echo 'make clean   remove $(VENV) and everything else that make has made here'
 
 demo: $(INSTALLED)
@@ -27,8 +30,15 @@ test: $(INSTALLED)
 	if [ -n "$$failed" ]; then printf "\nfailed:$$failed\n" >&2; exit 1; fi; \
 	echo 'all steps passed'
 
-bench: $(INSTALLED)
-	@$(BIN)/python benchmarks/first_run.py
+bench: bench-cpu
+
+# BIN=/some/environment/bin measures with what is installed there; on a machine with a GPU nothing is installed at all
+bench-cpu: $(if $(filter $(VENV)/bin,$(BIN)),$(PEERS))
+	@$(BIN)/python -m benchmarks --group cpu
+	@$(BIN)/python -m benchmarks table
+
+bench-gpu:
+	@$(GPU_PYTHON) -m benchmarks --group $(or $(GROUP),$(error say GROUP=encoders, t5, llm, pairwise, listwise or kernels))
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -44,4 +54,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	[ -x $(BIN)/python ] || "$$found" -m venv $(VENV)
 	@echo 'installing into $(VENV): some minutes the first time'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# rank_llm insists on vllm, and its monoT5 needs nothing of it
+$(PEERS): $(INSTALLED)
+	@echo 'installing peers into $(VENV)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps rank-llm
 	@touch $@

@@ -39,10 +39,7 @@ def main() -> None:
 @click.option("--smoke", is_flag=True, help="Tiny shapes on the CPU, twice: does everything run? Nothing is written.")
 @click.option("--repeats", default=7, show_default=True, help="Turns of each.")
 @click.option("--threads", type=int, help="That torch and peers use on the CPU.  [default: as torch has it]")
-@click.option("--only", help="Contests and peers whose name holds this.", hidden=True)
-def run_command(
-    names: Sequence[str], group: str | None, smoke: bool, repeats: int, threads: int | None, only: str | None
-) -> None:
+def run_command(names: Sequence[str], group: str | None, smoke: bool, repeats: int, threads: int | None) -> None:
     """Run workloads by name, or all of a group."""
     from benchmarks.contest import WORKLOADS, Absent, Setting
     from benchmarks.measure import RESULTS, Refused, run
@@ -73,6 +70,36 @@ def run_command(
             click.echo(f"  {time.perf_counter() - started:.0f} s")
     if refused:
         sys.exit(f"refused, because scores are not what they should be: {', '.join(refused)}")
+
+
+@main.command("profile")
+@click.argument("name")
+@click.option("--smoke", is_flag=True, help="Tiny shapes on the CPU.")
+@click.option("--threads", type=int, help="That torch uses on the CPU.  [default: as torch has it]")
+def profile_command(name: str, smoke: bool, threads: int | None) -> None:
+    """Where the time of our way of doing workload NAME goes."""
+    from benchmarks.contest import WORKLOADS, Setting
+    from benchmarks.profiling import profiles
+    from benchmarks.workloads import load
+
+    load()
+    if name not in WORKLOADS:
+        raise click.UsageError(f"there is no workload {name!r}; there is {', '.join(WORKLOADS)}")
+    _prepare(threads, [name], smoke)
+    device = "cpu" if smoke or WORKLOADS[name].group == "cpu" else "cuda"
+    with tempfile.TemporaryDirectory(prefix="rerank-bench-") as folder:
+        for each in profiles(WORKLOADS[name], Setting(Path(folder), device, smoke)):
+            for line in each.lines():
+                click.echo(line)
+
+
+@main.command("table")
+def table_command() -> None:
+    """Write the latest results into docs/performance.md."""
+    from benchmarks import table
+
+    page = table.PAGE.read_text(encoding="utf-8")
+    table.PAGE.write_text(table.written(page, table.rendered(table.latest())), encoding="utf-8")
 
 
 @main.command("list")

@@ -8,7 +8,7 @@ from benchmarks.contest import WORKLOADS
 
 __all__ = ["load"]
 
-MODULES = ("cpu", "t5", "llm", "encoders", "sorting", "kernels")
+MODULES = ("cpu", "t5", "llm", "encoders", "sorting", "setwise", "kernels")
 
 
 def load() -> None:

@@ -198,12 +198,12 @@ def _onnx(folder: Path, *, int8: bool) -> Path:
             verbose=False,
         )
     if int8 and not quantised.exists():
+        import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
-        from onnxruntime.quantization.shape_inference import quant_pre_process
 
-        prepared = folder / "model_prepared.onnx"
-        quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
-        quantize_dynamic(prepared, quantised, weight_type=QuantType.QInt8, per_channel=True)
+        model = onnx.load(str(plain))
+        del model.graph.value_info[:]  # the exporter's shapes contradict those that the quantiser infers
+        quantize_dynamic(model, quantised, weight_type=QuantType.QInt8, per_channel=True)
     return quantised if int8 else plain
 
 

@@ -1,0 +1,141 @@
+"""SE1: a set encoder, whose documents see each other's first tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import data, pairs, shapes
+from benchmarks.contest import Contest, Outcome, Peer, Scores, Setting, workload
+from benchmarks.pairs import Item
+
+__all__: list[str] = []
+
+Work = Sequence[Item]
+Way = Callable[[Work, int], Scores]
+
+
+@workload("SE1", "listwise", "set encoder of BERT-base shape, 100 documents a query, nq lengths")
+def se1(setting: Setting) -> Iterator[Contest]:
+    folder = shapes.encoder("BERT-base", setting)
+    work = pairs.items(folder, data.lengths("nq", setting.pick(100, 5), shrink=setting.pick(1, 4)))
+    exact = setting.device == "cpu"
+    yield Contest(
+        "one query, ids in",
+        work,
+        _packed(folder, setting),
+        lambda work: _masked(folder, setting, "float32")(work, 1),
+        [
+            Peer("lightning-ir", lambda: _lightning(folder, setting), "lightning-ir", (1,), target=3.0),
+            Peer("transformers, one mask", lambda: _masked(folder, setting, setting.dtype), "transformers", (1,)),
+        ],
+        tolerance=1e-4 if exact else None,
+        tau=None if exact else 0.95,
+        peak=setting.dtype,
+    )
+
+
+def _packed(folder: Path, setting: Setting) -> Callable[[Work], Outcome]:
+    """transformers' layers over one row of tokens, attention by our kernel: each document's keys are made once."""
+    from transformers import AttentionInterface
+
+    from rerank.kernels.set_attention import set_attention
+
+    def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
+        rows = [part[0].transpose(0, 1).contiguous() for part in (query, key, value)]
+        return set_attention(*rows, options["starts"], options["longest"], options["sets"])[None], None
+
+    AttentionInterface.register("bench_set", attend)
+    model = _model(folder, setting, setting.dtype, "bench_set")
+
+    def run(work: Work) -> Outcome:
+        lengths = [len(item.ids) for item in work]
+        row = {
+            "input_ids": [token for item in work for token in item.ids],
+            "token_type_ids": [kind for item in work for kind in item.types],
+            "position_ids": [place for length in lengths for place in range(length)],
+        }
+        inputs = {name: torch.tensor([values], device=setting.device) for name, values in row.items()}
+        starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=setting.device)
+        sets = torch.tensor([0, len(lengths)], dtype=torch.int32, device=setting.device)
+        with torch.inference_mode():
+            hidden = model.bert(**inputs, starts=starts, longest=max(lengths), sets=sets).last_hidden_state[0]
+            logits = model.classifier(model.bert.pooler(hidden[starts[:-1].long(), None]))[:, 0]
+        return Outcome(logits.float().tolist(), {"tokens_real": sum(lengths)})
+
+    return run
+
+
+def _masked(folder: Path, setting: Setting, dtype: str) -> Way:
+    """Padded documents; keys and values of first tokens behind each document's own, with a mask over them all."""
+    from transformers import AttentionInterface
+
+    def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
+        others = options["others"]
+        heads, dim = query.shape[1], query.shape[3]
+        docs = len(query)
+        key, value = (
+            torch.cat([part, part[:, :, 0].permute(1, 0, 2)[None].expand(docs, heads, docs, dim)], 2)
+            for part in (key, value)
+        )
+        attended = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=others)
+        return attended.transpose(1, 2), None
+
+    AttentionInterface.register("bench_masked", attend)
+    model = _model(folder, setting, dtype, "bench_masked")
+
+    def run(work: Work, batch_size: int) -> Scores:
+        ids, types, seen = _rectangle(work, setting.device)
+        other = ~torch.eye(len(work), dtype=torch.bool, device=setting.device)
+        mask = torch.cat([seen.bool(), other], 1)[:, None, None]
+        with torch.inference_mode():
+            hidden = model.bert(input_ids=ids, token_type_ids=types, others=mask).last_hidden_state
+            return [float(score) for score in model.classifier(model.bert.pooler(hidden))[:, 0]]
+
+    return run
+
+
+def _lightning(folder: Path, setting: Setting) -> Way:
+    """lightning-ir's `SetEncoderModel` on the same weights; the head is the stock model's."""
+    from lightning_ir import SetEncoderConfig, SetEncoderModel
+    from transformers import BatchEncoding
+
+    stock = _model(folder, setting, setting.dtype, "eager")
+    config = SetEncoderConfig(query_length=32, doc_length=512, depth=100, sample_missing_docs=False)
+    model = SetEncoderModel.from_pretrained(folder, config=config).eval().to(setting.device, stock.dtype)
+
+    def run(work: Work, batch_size: int) -> Scores:
+        ids, types, seen = _rectangle(work, setting.device)
+        encoding = {"input_ids": ids, "token_type_ids": types, "attention_mask": seen, "num_docs": [len(work)]}
+        with torch.inference_mode():
+            output = model.forward(BatchEncoding(encoding))
+            embeddings = output.embeddings.view(len(work), -1)
+            return [float(score) for score in stock.classifier(stock.bert.pooler(embeddings[:, None]))[:, 0]]
+
+    return run
+
+
+def _model(folder: Path, setting: Setting, dtype: str, attention: str) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=getattr(torch, dtype), attn_implementation=attention
+    )
+    return model.eval().to(setting.device)
+
+
+def _rectangle(work: Work, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, types and which of them are real: [docs, longest] each."""
+    longest = max(len(item.ids) for item in work)
+    gaps = [[0] * (longest - len(item.ids)) for item in work]
+    rows = (
+        [item.ids + gap for item, gap in zip(work, gaps, strict=True)],
+        [item.types + gap for item, gap in zip(work, gaps, strict=True)],
+        [[1] * len(item.ids) + gap for item, gap in zip(work, gaps, strict=True)],
+    )
+    ids, types, seen = (torch.tensor(each, device=device) for each in rows)
+    return ids, types, seen
