@@ -108,15 +108,15 @@ def test_requests_go_in_and_come_out_with_their_texts(command, model, tmp_path):
 @pytest.fixture
 def slow(monkeypatch):
     """A model that takes its time, so that it can be caught at work."""
-    from rerank.judges.cross_encoder import CrossEncoder
+    from rerank.engine.encoder import Encoder
 
-    grade = CrossEncoder._grade
+    score = Encoder.score
 
-    def slow_grade(*args):
+    def slow_score(*args):
         time.sleep(0.02)
-        yield from grade(*args)
+        return score(*args)
 
-    monkeypatch.setattr(CrossEncoder, "_grade", slow_grade)
+    monkeypatch.setattr(Encoder, "score", slow_score)
 
 
 @pytest.mark.usefixtures("slow")
@@ -172,16 +172,16 @@ def _when_it_has(journal: Path, lines: int, act: Callable[[], object]) -> None:
 
 SLOWLY = """
 import time
-from rerank.judges.cross_encoder import CrossEncoder
+from rerank.engine.encoder import Encoder
 from rerank.cli.main import main
 
-grade = CrossEncoder._grade
+score = Encoder.score
 
-def slow_grade(*args):
+def slow_score(*args):
     time.sleep(0.02)
-    yield from grade(*args)
+    return score(*args)
 
-CrossEncoder._grade = slow_grade
+Encoder.score = slow_score
 main(prog_name="rerank")
 """
 """The command itself, in a process that can be killed."""
