@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rerank.errors import CheckpointError
 
 __all__ = ["FAMILIES", "check_encoder_of_t5", "check_t5", "head_scale", "quicken"]
 
 FAMILIES = ("t5", "mt5", "umt5")
+NORMS = ("T5LayerNorm", "MT5LayerNorm", "UMT5LayerNorm")  # another's, such as apex's, stays
 MATRICES = ("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo", "lm_head")
 
 
@@ -53,13 +54,31 @@ def check_encoder_of_t5(model: Any) -> None:
             )
 
 
+class RmsNorm(nn.Module):
+    """T5's layer norm in one operation of torch instead of five; in float32 the same numbers."""
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.weight, self.epsilon = norm.weight, norm.variance_epsilon
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[…, dim] -> […, dim]."""
+        return torch.rms_norm(hidden, self.weight.shape, self.weight, self.epsilon)
+
+
 def quicken(model: Any) -> None:
-    """Give gated feed-forwards torch's own GELU: `gelu_new` written out takes three times as long (2e-7 apart)."""
+    """Have torch itself do what is written out in transformers: GELU's tanh, and in float32 layer norms.
+
+    `gelu_new` takes three times as long (2e-7 apart), a layer norm two and a half times.
+    """
     from transformers.activations import NewGELUActivation
 
-    for module in model.modules():
+    for module in list(model.modules()):
         if isinstance(getattr(module, "act", None), NewGELUActivation):
             module.act = nn.GELU(approximate="tanh")
+        for name, norm in module.named_children():
+            if type(norm).__name__ in NORMS and model.dtype == torch.float32:
+                setattr(module, name, RmsNorm(norm))
 
 
 def head_scale(config: Any) -> float:
