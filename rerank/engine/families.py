@@ -98,6 +98,14 @@ def why_stock(model: Any) -> str | None:
         return f"{model.config.model_type} is not known here"
     if getattr(model.config, "is_decoder", False):
         return "it attends as a decoder"
+    if getattr(model.config, "quantization_config", None) is not None:
+        return "its weights are quantised"
+    if len({parameter.device for parameter in model.parameters()}) > 1:
+        return "it is spread over several devices"
+    if getattr(model, "is_quantized", False):
+        return "its weights are quantised"
+    if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
+        return "its layers are spread over several devices"
     return family.unsupported(model.config)
 
 

@@ -98,10 +98,23 @@ def test_half_precision_on_the_cpu_is_not_called_deterministic():
     assert Encoder(classifier("bert"), deterministic=True).execution.startswith("packed")
 
 
-def test_the_reason_for_a_models_own_forward_stands_in_the_ledger():
-    encoder = Encoder(classifier("albert"))
+@pytest.mark.parametrize(
+    ("name", "config", "reason"),
+    [
+        ("albert", {}, "albert is not known here"),
+        ("bert", {"is_decoder": True}, "it attends as a decoder"),
+        ("bert", {"quantization_config": {}}, "its weights are quantised"),
+        ("deberta-v2 with a convolution", {"conv_groups": 2}, "its convolution has 3 neighbours in 2 groups"),
+        ("deberta-v2", {"relative_attention": False}, "it scales for positions that it has not"),
+        ("modernbert", {"rope_parameters": {"full_attention": {"rope_type": "dynamic"}}}, "depends on the longest"),
+    ],
+)
+def test_the_reason_for_a_models_own_forward_stands_in_the_ledger(name, config, reason):
+    model = classifier(name)
+    for option, value in config.items():
+        setattr(model.config, option, value)
 
-    assert encoder.execution == "single (albert is not known here)"
+    assert reason in Encoder(model).execution
 
 
 # -- on a GPU ----------------------------------------------------------------------------------------------------------
