@@ -27,7 +27,7 @@ UNITS: Mapping[str, str] = {
     "tokens_padded": "filler tokens that were computed for nothing",
     "tokens_reused": "tokens whose keys and values were not computed again",
     "tokens_generated": "tokens that a model wrote",
-    "tokens_recalled": "tokens of documents that were kept from an earlier call and not tokenised again",
+    "tokens_recalled": "tokens of texts that were kept from an earlier call and not tokenised again",
     "borders_merged": "borders between pieces of prompts that had to be tokenised across",
     "truncated_documents": "documents that did not fit and were cut at the end",
     "truncated_tokens": "tokens that were cut off",

@@ -89,6 +89,18 @@ class GenerationCost:
     padded: int = 0
     flops: int = 0
 
+    @property
+    def amounts(self) -> dict[str, int]:
+        """What it adds to a bill, under the names of `rerank.cost.UNITS`."""
+        return {
+            "calls": self.calls,
+            "tokens_real": self.tokens,
+            "tokens_padded": self.padded,
+            "tokens_reused": self.reused,
+            "tokens_generated": self.generated,
+            "flops": self.flops,
+        }
+
 
 def check(index: int, request: Request, path: Sequence[Ids], limits: Limits, room: int, *, decodes: bool) -> None:
     """Refuse what cannot be written, before any work is done.

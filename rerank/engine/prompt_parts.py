@@ -59,6 +59,18 @@ class Prompt:
         """All of it."""
         return [token for segment in self.segments for token in segment]
 
+    @property
+    def amounts(self) -> dict[str, int]:
+        """What putting it together adds to a bill, under the names of `rerank.cost.UNITS`; zeros are left out."""
+        cut = self.cut or {}
+        amounts = {
+            "tokens_recalled": self.recalled,
+            "borders_merged": self.merged,
+            "truncated_documents": len(cut),
+            "truncated_tokens": sum(cut.values()),
+        }
+        return {name: amount for name, amount in amounts.items() if amount}
+
     def __len__(self) -> int:
         return sum(map(len, self.segments))
 

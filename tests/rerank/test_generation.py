@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rerank.cost import UNITS
 from rerank.engine import generation_text
 from rerank.engine.causal import CausalLM
 from rerank.engine.choosing import drawn
@@ -314,6 +315,7 @@ def test_what_prompts_begin_with_is_computed_once(causal, slots):
     assert cost.calls >= cost.steps + 1
     assert cost.padded > 0
     assert cost.flops > 0
+    assert set(cost.amounts) <= set(UNITS)
 
 
 def test_a_prompt_is_computed_once_for_all_its_votes(causal):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from rerank.cost import UNITS
 from rerank.engine.borders import Borders
 from rerank.engine.chat import chat
 from rerank.engine.prefix import Trie
@@ -171,6 +172,8 @@ def test_a_border_that_a_text_breaks_is_read_across_and_counted(borders):
     odd = prompts.render({"query": "q", "a": "one", "b": "two\u0301\n\n "})
 
     assert plain.merged == 0
+    assert set(prompt_amounts := odd.amounts) <= set(UNITS)
+    assert prompt_amounts.get("borders_merged", 0) == odd.merged
     assert odd.ids == prompts.whole({"query": "q", "a": "one", "b": "two\u0301\n\n "})
 
 
@@ -268,6 +271,8 @@ def test_each_document_has_a_most_of_its_own(borders):
 
     assert set(prompt.cut) == {"a"}
     assert prompt.cut["a"] >= 30
+    assert prompt.amounts["truncated_documents"] == 1
+    assert prompt.amounts["truncated_tokens"] == prompt.cut["a"]
 
 
 def test_a_query_that_leaves_no_room_is_refused(borders):
