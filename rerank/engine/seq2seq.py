@@ -16,191 +16,29 @@ Fusion-in-decoder is the same thing with several texts under one decoder row: th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rerank.engine.packing import by_length, in_order
 from rerank.engine.t5_choice import Allowed, Sampling
 from rerank.engine.t5_decoder import DECODER_ROWS, FoldedDecoder
-from rerank.engine.t5_encoder import PackedEncoder, PaddedEncoder, VarlenEncoder, Work, rectangle
+from rerank.engine.t5_encoder import Work, rectangle
+from rerank.engine.t5_head import OutputHead
 from rerank.engine.t5_memory import PaddedMemory, RaggedMemory
-from rerank.engine.t5_model import check_encoder_of_t5, check_t5, head_scale, quicken
+from rerank.engine.t5_model import check_t5
+from rerank.engine.t5_results import Encoded, Likelihood, Scored, Written
+from rerank.engine.t5_texts import Groups, TextEncoder, check_ids, compare
 from rerank.engine.t5_writing import Writer
-from rerank.errors import CheckpointError, InputError, JudgeError
-from rerank.kernels.target_logits import token_log_probs
-from rerank.kernels.varlen_attention import varlen_attention
+from rerank.errors import InputError, JudgeError
 
 __all__ = ["Encoded", "EncoderDecoder", "Likelihood", "Sampling", "Scored", "TextEncoder", "Written"]
 
-Groups = Sequence[Sequence[Sequence[int]]]
 
-MODES = ("packed", "varlen", "padded")
 POSITIONS = 1024  # decoder positions of a pass that reads texts of their own; each holds heads · dim numbers of a query
 RECTANGLE = 65_536  # encoder states of a rectangle that decoder rows attend to, padding included
-LIKELIHOOD_ROWS = 64  # rows that the whole output head sees at a time, so that bits do not depend on how many there are
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What one decoder step gave.
-
-    Attributes:
-        logits: raw, float32 [texts or groups, targets], on the CPU.
-        tokens: encoder tokens of the texts.
-        padded: encoder rows that were computed for nothing.
-        flops: floating-point operations that were executed, two for each multiply-add.
-    """
-
-    logits: Tensor
-    tokens: int
-    padded: int
-    flops: int
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """How likely continuations are.
-
-    Attributes:
-        log_probs: for each continuation the log-probability of each of its ids, float32 [ids], in nats, on the CPU.
-        tokens, padded, flops: as in `Scored`.
-    """
-
-    log_probs: tuple[Tensor, ...]
-    tokens: int
-    padded: int
-    flops: int
-
-
-@dataclass(frozen=True)
-class Written:
-    """What the decoder wrote.
-
-    Attributes:
-        texts: the ids written for each group, after the prefix; the last is an end token if `max_tokens` was enough.
-        steps: passes of the decoder.
-        tokens, padded, flops: as in `Scored`.
-    """
-
-    texts: list[list[int]]
-    steps: int
-    tokens: int
-    padded: int
-    flops: int
-
-    @property
-    def generated(self) -> int:
-        """Tokens written, end tokens included."""
-        return sum(len(text) for text in self.texts)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The encoder's states of some texts, for heads of one's own.
-
-    Attributes:
-        states: of all texts, one after the other: [tokens, dim], on the model's device, in its dtype.
-        lengths: tokens of each text.
-        tokens, padded, flops: as in `Scored`.
-    """
-
-    states: Tensor
-    lengths: tuple[int, ...]
-    tokens: int
-    padded: int
-    flops: int
-
-    def first(self) -> Tensor:
-        """The state of each text's first token: float32 [texts, dim]."""
-        starts = [0, *itertools.accumulate(self.lengths)][:-1]
-        return self.states[torch.tensor(starts, dtype=torch.long, device=self.states.device)].float()
-
-    def mean(self) -> Tensor:
-        """The mean state of each text: float32 [texts, dim]."""
-        means = [text.float().mean(0) for text in torch.split(self.states, list(self.lengths))]
-        return torch.stack(means) if means else self.first()
-
-
-class TextEncoder:
-    """The encoder of a T5, mT5 or UMT5 alone, for a head of one's own (RankT5's encoder-only shape).
-
-    Args:
-        model: a transformers `…EncoderModel`, or any T5 with an `encoder`, in evaluation mode, on its device.
-        mode: `packed`, `varlen` or `padded`; by default chosen by the device.
-        deterministic: as for `EncoderDecoder`.
-
-    Raises:
-        CheckpointError: as for `EncoderDecoder`.
-        InputError: when there is no such mode, or it cannot be deterministic.
-    """
-
-    def __init__(self, model: Any, *, mode: str | None = None, deterministic: bool | None = None) -> None:
-        check_encoder_of_t5(model)
-        self.model = model
-        self.device: torch.device = model.device
-        self.mode = _mode(mode, self.device)
-        self.deterministic = _deterministic(deterministic, self.mode, model)
-        probes = [[5, 6, 7, 8, 9], [9, 8, 7]]
-        expected = self._stock(probes)
-        quicken(model)
-        made: dict[str, Callable[[], PackedEncoder | VarlenEncoder | PaddedEncoder]] = {
-            "packed": lambda: PackedEncoder(model),
-            "varlen": lambda: VarlenEncoder(model, settled=self.deterministic),
-            "padded": lambda: PaddedEncoder(model),
-        }
-        self._encoder = made[self.mode]()
-        _compare(self.encode(probes).mean().cpu(), expected, model, "encoder")
-
-    @property
-    def execution(self) -> str:
-        """How it runs, for the ledger."""
-        fused = ", fused linear layers" if self._encoder.fused else ""
-        return f"{self.mode}{fused}{', deterministic' if self.deterministic and self.mode == 'varlen' else ''}"
-
-    @property
-    def packs(self) -> bool:
-        """True when a batch costs what its tokens cost, whatever their lengths."""
-        return self.mode != "padded"
-
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[Sequence[int]]) -> Encoded:
-        """The encoder's last hidden states.
-
-        Args:
-            texts: encoder ids of each, end token included where the template wants one.
-
-        Raises:
-            InputError: when a text is empty or an id is not in the vocabulary.
-        """
-        work = Work()
-        hidden = self.states([[text] for text in texts], work)
-        states = torch.cat(hidden) if hidden else torch.empty(0, self.model.config.d_model, device=self.device)
-        return Encoded(states, tuple(map(len, texts)), len(states), work.rows - len(states), work.flops)
-
-    def states(self, groups: Groups, work: Work) -> list[Tensor]:
-        """The states of each group of texts, one text after the other: [tokens, dim]."""
-        texts = [text for group in groups for text in group]
-        if not texts:
-            return []
-        if not all(groups):
-            raise InputError(f"group {[*map(len, groups)].index(0)} has no texts; leave it out")
-        for index, text in enumerate(texts):
-            if not text:
-                raise InputError(f"text {index} has no tokens; its template should give at least one")
-        check_ids(self.model, "texts", [*itertools.chain.from_iterable(texts)])
-        hidden = self._encoder.encode(texts, work)
-        return list(torch.split(hidden, [sum(map(len, group)) for group in groups]))
-
-    @torch.inference_mode()
-    def _stock(self, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Mean states from the model's own forward."""
-        ids, mask = rectangle(texts, self.device)
-        states = self.model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        return torch.stack([row[: len(text)].mean(0) for row, text in zip(states, texts, strict=True)]).cpu()
 
 
 class EncoderDecoder:
@@ -230,7 +68,7 @@ class EncoderDecoder:
         fused = self.execution.endswith("fused linear layers")
         self._decoder = FoldedDecoder(model, fused=fused, settled=self._settled)
         self._head = OutputHead(model)
-        _compare(self.score(probes, range(10), prefix=[0]).logits, expected, model, "folded decoder")
+        compare(self.score(probes, range(10), prefix=[0]).logits, expected, model, "folded decoder")
 
     @property
     def execution(self) -> str:
@@ -456,77 +294,6 @@ class EncoderDecoder:
         ids, mask = rectangle(texts, self.device)
         logits: Tensor = self.model(input_ids=ids, attention_mask=mask, decoder_input_ids=start).logits
         return logits[:, -1, :10].float().cpu()
-
-
-class OutputHead:
-    """The output head of a T5, read in float32 at the rows that are wanted."""
-
-    def __init__(self, model: Any) -> None:
-        self._layer = model.lm_head
-        self._scale = head_scale(model.config)
-        self.size: int = model.lm_head.out_features
-
-    def rows(self, ids: Sequence[int] | None) -> Tensor:
-        """The rows of some ids, or of all: float32 [ids, dim]."""
-        weight: Tensor = self._layer.weight
-        if ids is not None:
-            weight = weight[torch.tensor(list(ids), dtype=torch.long, device=weight.device)]
-        return weight.float()
-
-    def read(self, hidden: Tensor, rows: Tensor, work: Work) -> Tensor:
-        """Raw logits, float32 [positions, ids]."""
-        work.flops += 2 * len(hidden) * rows.numel()
-        return nn.functional.linear(hidden.float() * self._scale, rows)
-
-    def log_probs(self, hidden: Tensor, chosen: Sequence[Sequence[int]], work: Work) -> Tensor:
-        """The log-probability of each chosen id at its position: [positions, dim] -> float32 [positions]."""
-        weight = self._layer.weight
-        ids = torch.tensor([*itertools.chain.from_iterable(chosen)], device=hidden.device)
-        filler = -len(ids) % LIKELIHOOD_ROWS
-        hidden, ids = nn.functional.pad(hidden, (0, 0, 0, filler)), nn.functional.pad(ids, (0, filler))
-        work.flops += 2 * len(hidden) * weight.numel()
-        blocks = zip(torch.split(hidden, LIKELIHOOD_ROWS), torch.split(ids, LIKELIHOOD_ROWS), strict=True)
-        told = [token_log_probs(rows, weight, targets, scale=self._scale) for rows, targets in blocks]
-        return torch.cat(told)[: len(ids) - filler]
-
-
-def check_ids(model: Any, name: str, ids: Sequence[int]) -> None:
-    """Refuse ids that have no embedding."""
-    size = model.get_input_embeddings().num_embeddings
-    for token in (min(ids, default=0), max(ids, default=0)):
-        if not 0 <= token < size:
-            raise InputError(f"{name}: there is no token {token} in a vocabulary of {size}; do they belong together?")
-
-
-def _mode(mode: str | None, device: torch.device) -> str:
-    """The mode asked for, or the best for the device; varlen attention needs its kernel on a GPU."""
-    if mode is None and device.type == "cpu":
-        return "packed"
-    if mode is None:
-        return "varlen" if device.type == "cuda" and "triton" in varlen_attention.providers else "padded"
-    if mode not in MODES:
-        raise InputError(f"there is no mode {mode!r}; it may be one of {', '.join(MODES)}")
-    return mode
-
-
-def _deterministic(wanted: bool | None, mode: str, model: Any) -> bool:
-    always = mode == "packed" and model.dtype == torch.float32
-    if wanted and not always and mode != "varlen":
-        raise InputError(
-            f"mode {mode!r} in {str(model.dtype).removeprefix('torch.')} cannot be deterministic; "
-            "use 'packed' in float32, or 'varlen'"
-        )
-    return always or bool(wanted)
-
-
-def _compare(got: Tensor, expected: Tensor, model: Any, what: str) -> None:
-    exact = model.dtype == torch.float32
-    size = float(expected.abs().max())
-    if not float((got - expected).abs().max()) <= (1e-3 if exact else 1e-1) * max(1.0, size):  # NaN is not either
-        raise CheckpointError(
-            f"the {what} changes the scores of this {type(model).__name__} "
-            f"({got[0, :3].tolist()} for {expected[0, :3].tolist()}); please report it with the version of transformers"
-        )
 
 
 def _in_order(rows: Tensor, parts: Sequence[Sequence[int]]) -> Tensor:

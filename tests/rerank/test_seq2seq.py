@@ -487,7 +487,7 @@ def test_a_model_that_cannot_be_run_is_refused(how, complaint):
 
 
 def test_a_model_that_disagrees_with_its_own_forward_is_refused_at_load(monkeypatch):
-    import rerank.engine.seq2seq as module
+    import rerank.engine.t5_head as module
 
     monkeypatch.setattr(module, "head_scale", lambda config: 1.0)
     with pytest.raises(CheckpointError, match="changes the scores"):
