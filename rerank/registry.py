@@ -66,12 +66,14 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 }
 
 EXTRAS: Mapping[str, str] = {
+    "bitsandbytes": "quantize",
     "faiss": "dense",
     "fastapi": "serve",
     "gguf": "gguf",
     "matplotlib": "report",
     "onnxruntime": "onnx",
     "openvino": "openvino",
+    "peft": "lora",
     "pyserini": "lucene",
     "ray": "ray",
     "sentence_transformers": "dense",

@@ -13,7 +13,7 @@ from rerank import checkpoints
 from rerank.engine import batches, packing
 from rerank.engine.encoder import Encoder
 from rerank.engine.flops_estimate import Shape, estimated_flops
-from rerank.engine.loading import choose_device, choose_dtype, load_classifier, longest_input
+from rerank.engine.loading import Loading, load, longest_input
 from rerank.engine.text_tokens import store_for
 from rerank.engine.tokens import Pair, PairTokens
 from rerank.errors import InputError, JudgeError
@@ -43,6 +43,9 @@ class CrossEncoder:
         compile: torch.compile the model, which takes half a minute at load; see docs/encoders.md for what it gives.
         deterministic: a score's bits do not depend on its batch on CUDA either, at a price; on the CPU in float32 they
             never do.
+        quantize: "8bit" or "4bit", by bitsandbytes (the `quantize` extra); run by the model's own forward.
+        adapter: folder or hub id of a LoRA adapter, merged at load (the `lora` extra).
+        device_map: "auto", "balanced" or "sequential": spread the layers over all GPUs; run by the model's own forward.
 
     Raises:
         CheckpointError: when the folder holds no cross-encoder.
@@ -63,11 +66,16 @@ class CrossEncoder:
         token_store: str | Path | None = None,
         compile: bool = False,
         deterministic: bool = False,
+        quantize: str | None = None,
+        adapter: str | Path | None = None,
+        device_map: str | None = None,
     ) -> None:
         self.folder = Path(folder)
         checkpoints.kind(self.folder)
-        target = choose_device(device)
-        model, tokenizer = load_classifier(self.folder, target, choose_dtype(dtype, target))
+        loaded = load(self.folder, "classifier", Loading(device, dtype, quantize, adapter, device_map))
+        model, tokenizer = loaded.model, loaded.tokenizer
+        self.loaded_as, self._identity = loaded.choices, loaded.identity
+        target = model.device
         self.max_tokens = _checked_tokens(max_tokens, longest_input(model, tokenizer), self.folder)
         self.budget = batches.Budget(_checked_budget(token_budget, default=1024 if target.type == "cpu" else 16_384))
         self.shape = Shape.of(model.config)
@@ -123,8 +131,7 @@ class CrossEncoder:
         """What was chosen at load, for the ledger."""
         return {
             "weights": checkpoints.origin(self.folder),
-            "device": str(self.encoder.device),
-            "dtype": self.dtype,
+            **self.loaded_as,
             "execution": self.encoder.execution,
             "max tokens": str(self.max_tokens),
             "token budget": str(self.token_budget),
@@ -159,6 +166,7 @@ class CrossEncoder:
             f"dtype={self.dtype}",
             f"device={self.encoder.device.type}",
             f"execution={self.encoder.execution}",
+            *([self._identity] if self._identity else []),
         ]
         return f"cross-encoder-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}"
 

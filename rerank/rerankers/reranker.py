@@ -33,6 +33,9 @@ class Reranker(Stage):
         token_store: a folder in which the token ids of texts are kept for later runs; in memory by default.
         compile: torch.compile the model; half a minute at load.
         deterministic: a score's bits do not depend on its batch on CUDA either; on the CPU in float32 they never do.
+        quantize: "8bit" or "4bit", by bitsandbytes while it is loaded.
+        adapter: folder or hub id of a LoRA adapter, merged at load.
+        device_map: "auto", "balanced" or "sequential": spread the layers over all GPUs.
         journal: a file that every answer is appended to and read from, so that an interrupted run can be resumed.
 
     Raises:
@@ -57,6 +60,9 @@ class Reranker(Stage):
         token_store: str | Path | None = None,
         compile: bool = False,
         deterministic: bool = False,
+        quantize: str | None = None,
+        adapter: str | Path | None = None,
+        device_map: str | None = None,
         journal: str | Path | None = None,
     ) -> None:
         options: dict[str, int | str | Path | None] = {
@@ -67,6 +73,9 @@ class Reranker(Stage):
             "token_store": token_store,
             "compile": compile or None,
             "deterministic": deterministic or None,
+            "quantize": quantize,
+            "adapter": adapter,
+            "device_map": device_map,
         }
         given = {option: value for option, value in options.items() if value is not None}
         self.judge = _judge_of(name, judge, given)
