@@ -31,7 +31,9 @@ from rerank.errors import CheckpointError, InputError, JudgeError
 
 __all__ = ["CausalLM", "Cost", "Held", "Likelihoods", "Mass", "Scored"]
 
-BUDGET = 4096
+BUDGETS = {"cpu": 2048, "cuda": 16_384}
+"""Tokens of a pass: on the CPU more do not fit its caches, on a GPU fewer do not fill it."""
+
 KEEP_BYTES = 2**30
 
 
@@ -88,7 +90,8 @@ class CausalLM:
         model: a transformers `…ForCausalLM` or `…ForSequenceClassification` in evaluation mode, on its device. It is
             changed: load it afresh for anything else.
         mode: "sdpa" or "kernel", see `causal_attention`; by default chosen by the device.
-        budget: tokens of a forward pass, at most; a piece of a segment that is longer goes alone.
+        budget: tokens of a forward pass, at most; a piece of a segment that is longer goes alone. By default by the
+            device.
         keep_bytes: of keys and values that calls with `keep` may leave for later ones.
 
     Attributes:
@@ -103,12 +106,12 @@ class CausalLM:
     """
 
     def __init__(
-        self, model: Any, *, mode: str | None = None, budget: int = BUDGET, keep_bytes: int = KEEP_BYTES
+        self, model: Any, *, mode: str | None = None, budget: int | None = None, keep_bytes: int = KEEP_BYTES
     ) -> None:
-        if budget < 1:
+        if budget is not None and budget < 1:
             raise InputError(f"a budget of {budget} tokens holds no prompt; choose at least 1")
         check_causal(model)
-        self.budget = budget
+        self.budget = budget or BUDGETS.get(model.device.type, BUDGETS["cpu"])
         self.limits = Limits(type(model).__name__, model.config.vocab_size, context_limit(model.config))
         self.head = Head.of(model)
         expected = [_stock(model, probe) for probe in PROBES]
