@@ -29,17 +29,17 @@ def _group_scores(ranking: Ranking, *, group: int = 20, epochs: int = 1, seed: i
     """
     if group < 0 or epochs < 1:
         raise InputError(f"group={group} and epochs={epochs}; choose a group of at least 1, or 0 for all, and an epoch")
-    count = len(ranking)
+    documents, count = ranking.documents, len(ranking)
     dice, size = random.Random(seed), group or max(1, count)
     orders = [list(range(count)), *(dice.sample(range(count), count) for _ in range(epochs - 1))]
     dealt = [one[at : at + size] for one in orders for at in range(0, count, size)]
-    questions = [GradeSet(ranking.query, tuple(ranking.documents[index] for index in members)) for members in dealt]
+    questions = [GradeSet(ranking.query, tuple(documents[index] for index in members)) for members in dealt]
     answers = (yield [*questions]) if questions else []
     sums = [0.0] * count
     for members, question, answer in zip(dealt, questions, answers, strict=True):
         for index, score in zip(members, grades(question, answer), strict=True):
             sums[index] += score
-    return Ranking.by_score(ranking.query, ranking.documents, [total / epochs for total in sums])
+    return Ranking.by_score(ranking.query, documents, [total / epochs for total in sums])
 
 
 def _exclusion(ranking: Ranking) -> Plan:

@@ -72,7 +72,8 @@ class Scheduler:
 
         Args:
             plan: an algorithm at work on one query.
-            deadline: seconds from now after which the plan fails with `DeadlineExceeded`; looked at between answers.
+            deadline: seconds from now after which the plan fails with `DeadlineExceeded`; looked at between answers,
+                and while a hosted judge is waited for.
             client: whose plan it is; clients take turns, question by question.
             progress: counts the answers of this plan and of others that share it.
 
