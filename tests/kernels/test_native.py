@@ -22,7 +22,7 @@ from rerank.kernels.add_norm import add_norm
 from rerank.kernels.native.build import Unbuildable, built
 from rerank.kernels.varlen_attention import first_token_attention, varlen_attention
 
-LENGTHS = [1, 2, 15, 16, 17, 0, 47, 48, 49, 63, 64, 65, 128, 129, 500, 512]
+LENGTHS = [1, 2, 15, 16, 17, 0, 47, 48, 49, 63, 64, 65, 129, 512]
 CAPABILITY = torch.backends.cpu.get_cpu_capability().lower()
 
 needs_library = pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.status()}")
@@ -75,7 +75,7 @@ def test_native_attention_agrees_with_the_reference_on_every_row_it_takes(instru
 @pytest.mark.parametrize(
     "options", [{}, {"window": 7}, {"window": 64}, {"causal": True}, {"causal": True, "window": 30}]
 )
-@pytest.mark.parametrize("dim", [32, 64, 96])
+@pytest.mark.parametrize("dim", [32, 96])
 def test_native_attention_agrees_with_the_reference_for_every_length(instructions, dim, options):
     torch.manual_seed(dim)
     q, k, v = qkv(sum(LENGTHS), 2, 1, dim, torch.float32)
