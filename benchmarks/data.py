@@ -54,7 +54,7 @@ def corpus() -> tuple[str, ...]:
     """Sentences to train tokenizers on: words as often as Zipf's law has them."""
     rng = np.random.default_rng(SEED)
     ranks = 1.0 / np.arange(5, WORDS + 5)
-    drawn = rng.choice(WORDS, size=(6_000, 20), p=ranks / ranks.sum())
+    drawn = rng.choice(WORDS, size=(3_000, 20), p=ranks / ranks.sum())
     return tuple(" ".join(words()[index] for index in row) for row in drawn)
 
 

@@ -47,7 +47,7 @@ def _packed(folder: Path, setting: Setting) -> Callable[[Work], Outcome]:
 
     def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
         rows = [part[0].transpose(0, 1).contiguous() for part in (query, key, value)]
-        return set_attention(*rows, options["starts"], options["longest"], options["sets"])[None], None
+        return set_attention(*rows, options["starts"], options["longest"], options["sets"], interaction=0)[None], None
 
     AttentionInterface.register("bench_set", attend)
     model = _model(folder, setting, setting.dtype, "bench_set")
