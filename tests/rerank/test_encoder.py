@@ -73,6 +73,18 @@ def test_bits_do_not_depend_on_batch_order_neighbours_or_threads(name):
     assert torch.equal(whole, single)
 
 
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("name", ["bert", "modernbert", "mpnet", "deberta-v2"])
+def test_texts_of_one_length_share_calls_and_keep_their_bits(name, wide):
+    encoder = Encoder(classifier(name, wide=wide))
+    choice = random.Random(6)
+    pairs = [pair_of(length, choice) for length in (30, 64, 64, 64, 64, 64, 30, 128, 128, 128, 1, 1, 1)]
+
+    whole = encoder.score(pairs).logits
+
+    assert torch.equal(whole, torch.cat([encoder.score([pair]).logits for pair in pairs]))
+
+
 @pytest.mark.parametrize("name", ["qwen3", "llama"])
 def test_a_decoder_is_no_cross_encoder(name):
     config = transformers.AutoConfig.for_model(
