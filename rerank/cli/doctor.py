@@ -15,7 +15,7 @@ import click
 
 from rerank.cli import names
 from rerank.cli.loading import fetch_model
-from rerank.cli.screen import Screen, rows, with_screen
+from rerank.cli.screen import Screen, rows, with_screen, wrong_usage
 
 __all__ = ["doctor"]
 
@@ -32,15 +32,20 @@ REQUIREMENT = re.compile(r"^(?P<name>[\w.-]+)(?:\[(?P<extras>[\w,.-]+)\])?.*extr
 
 @click.command("doctor")
 @names.model_option(required=False, help="Load this checkpoint, and show what is chosen for it.")
+@names.token_options
+@names.device_options
 @with_screen
-def doctor(*, screen: Screen, model: str | None) -> None:
+def doctor(*, screen: Screen, model: str | None, **options: Any) -> None:
     """Show versions, devices, caches, and what is in the way.
 
     \b
     Examples:
         rerank doctor
-        rerank doctor --model cross-encoder/ms-marco-MiniLM-L12-v2
+        rerank doctor --model cross-encoder/ms-marco-MiniLM-L12-v2 --dtype bfloat16
     """
+    given = {name: value for name, value in options.items() if value is not None}
+    if model is None and given:
+        raise wrong_usage(f"--{next(iter(given)).replace('_', '-')} is of no use without --model")
     found: dict[str, dict[str, Any]] = {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
         "devices": _devices(),
@@ -51,7 +56,7 @@ def doctor(*, screen: Screen, model: str | None) -> None:
         "extras": dict(_extras()),
     }
     if model is not None:
-        found["model"] = _choices(model, screen)
+        found["model"] = _choices(model, given, screen)
     screen.answer(found)
     if not screen.as_json:
         for title, facts in found.items():
@@ -167,13 +172,13 @@ def _extras() -> Iterator[tuple[str, str]]:
         yield extra, advice if missing else "installed"
 
 
-def _choices(model: str, screen: Screen) -> dict[str, str]:
+def _choices(model: str, options: dict[str, Any], screen: Screen) -> dict[str, str]:
     """What is chosen when a checkpoint is loaded."""
     from rerank import checkpoints
     from rerank.rerankers.reranker import Reranker
 
     folder = fetch_model(model, screen)
-    reranker = Reranker(model)
+    reranker = Reranker(model, **options)
     facts = {"checkpoint": model, "folder": str(folder), "origin": checkpoints.origin(folder)}
     facts |= {"kind": checkpoints.kind(folder), "algorithm": reranker.algorithm.name}
     return facts | dict(getattr(reranker.judge, "choices", {}))

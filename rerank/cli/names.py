@@ -154,8 +154,14 @@ def algorithm_option() -> Callable[[Command], Command]:
 
 
 def token_options(command: Command) -> Command:
-    """--max-tokens and --token-budget."""
+    """--max-tokens, --token-budget and --token-store."""
     for decorate in (
+        click.option(
+            "--token-store",
+            type=file_type,
+            metavar="FOLDER",
+            help="Keep the token ids of texts in this folder for later runs.  [default: in memory]",
+        ),
         click.option(
             "--token-budget",
             type=count_type,
@@ -174,13 +180,36 @@ def token_options(command: Command) -> Command:
 
 
 def device_options(command: Command) -> Command:
-    """--device and --dtype."""
+    """How a model is loaded and run."""
     for decorate in (
         click.option(
-            "--dtype",
-            type=click.Choice(["float32", "bfloat16", "float16"]),
+            "--deterministic",
+            flag_value=True,
+            default=None,
+            type=bool,
+            help="The same bits whatever the batch, on CUDA and in int8 too; in float32 on the CPU they always are.",
+        ),
+        click.option("--compile", flag_value=True, default=None, type=bool, help="torch.compile the model."),
+        click.option(
+            "--device-map",
+            type=click.Choice(["auto", "balanced", "sequential"]),
             metavar="NAME",
-            help="float32, bfloat16 or float16.  [default: float32 on the CPU, bfloat16 on CUDA]",
+            help="Spread the model over all GPUs: auto, balanced or sequential.",
+        ),
+        click.option(
+            "--adapter", metavar="NAME", help="A LoRA adapter, a folder or hub id, that is merged into the model."
+        ),
+        click.option(
+            "--quantize",
+            type=click.Choice(["8bit", "4bit"]),
+            metavar="NAME",
+            help="Quantise the weights while they are loaded (bitsandbytes): 8bit or 4bit.",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "bfloat16", "float16", "int8"]),
+            metavar="NAME",
+            help="float32, bfloat16, float16, or int8 on the CPU.  [default: float32 on the CPU, bfloat16 on CUDA]",
         ),
         click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1 …  [default: cuda where there is one]"),
     ):

@@ -129,7 +129,8 @@ def rerank(
 def _loaded(name: str, journal: Path | None, options: dict[str, Any]) -> Reranker:
     from rerank.rerankers.reranker import Reranker
 
-    return Reranker(name, journal=journal, **options)
+    given = {option: value for option, value in options.items() if value is not None}
+    return Reranker(name, journal=journal, **given)
 
 
 def _write(output: Path, rankings: list[Ranking], tag: str) -> None:

@@ -204,3 +204,21 @@ def test_a_real_cross_encoder_resumes_to_the_same_bytes(command, tmp_path):
 
     assert json.loads(result.stdout)["ledger"]["journal_hits"] == 3
     assert (tmp_path / "half.trec").read_bytes() == (tmp_path / "whole.trec").read_bytes()
+
+
+def test_every_choice_at_load_is_shown_by_doctor_and_kept_in_the_ledger(
+    command, refused, collection, run_file, model, tmp_path
+):
+    shown = command("doctor", "--model", model, "--dtype", "bfloat16", "--device", "cpu", "--json")
+    command(
+        "rerank", "--dataset", collection, "--run", run_file, "--model", model, "--output", tmp_path / "out.trec",
+        "--dtype", "bfloat16", "--token-store", tmp_path / "tokens", "--ledger", tmp_path / "ledger.json",
+    )  # fmt: skip
+
+    notes = json.loads((tmp_path / "ledger.json").read_text())["notes"]
+    assert json.loads(shown.stdout)["model"]["dtype"] == notes["dtype"] == "bfloat16"
+    assert notes["token store"] == "folder tokens"
+    assert "is of no use without --model" in refused("doctor", "--dtype", "float32")
+    assert "a map chooses devices itself" in refused(
+        "doctor", "--model", model, "--device", "cpu", "--device-map", "auto"
+    )
