@@ -67,7 +67,9 @@ def test_an_adapter_belongs_to_the_journals_key_by_its_content(minilm, adapter, 
     for file in folder.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
 
-    assert CrossEncoder(minilm, adapter=folder).key == CrossEncoder(minilm, adapter=other).key != CrossEncoder(minilm).key
+    key = CrossEncoder(minilm, adapter=folder).key
+    assert key == CrossEncoder(minilm, adapter=other).key
+    assert key != CrossEncoder(minilm).key
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed (the 'quantize' extra)")
