@@ -49,8 +49,8 @@ def doctor(*, screen: Screen, model: str | None, **options: Any) -> None:
     found: dict[str, dict[str, Any]] = {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
         "devices": _devices(),
+        "caches": {name: _size(path) for name, path in _caches().items()},  # kernels may be compiled into ours
         "kernels": _kernels(),
-        "caches": {name: _size(path) for name, path in _caches().items()},
         "hub": _hub(),
         "packages": {name: _package(name) for name in OURS},
         "extras": dict(_extras()),
