@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rerank import checkpoints
 from rerank.engine import batches, packing
@@ -20,7 +20,13 @@ from rerank.errors import InputError, JudgeError
 from rerank.questions import Bill, Grade, Graded, Question
 from rerank.types import Query
 
+if TYPE_CHECKING:
+    from rerank.engine.openvino import OpenvinoEncoder
+
 __all__ = ["CrossEncoder"]
+
+INT8_BUDGET = 4096
+"""Tokens that the passes of int8, several at once and each of texts of similar length, are cut from."""
 
 SCORING = "cross-encoder 1"
 """Changes when the same model and texts would give other scores; part of every journal key."""
@@ -38,11 +44,12 @@ class CrossEncoder:
             end of the document and counted. By default as many as the model reads.
         token_budget: the most tokens in a forward pass; changes speed and memory, never a bit of a float32 CPU score.
         device: "cpu", "cuda", "cuda:1" …; CUDA where there is one by default.
-        dtype: "float32", "bfloat16" or "float16"; float32 on the CPU and bfloat16 on CUDA by default.
+        dtype: "float32", "bfloat16" or "float16"; float32 on the CPU and bfloat16 on CUDA by default. "int8" runs on
+            the CPU through OpenVINO (the `openvino` extra), faster and not exactly; see docs/int8.md.
         token_store: a folder in which the token ids of texts are kept for later runs; in memory by default.
         compile: torch.compile the model, which takes half a minute at load; see docs/encoders.md for what it gives.
         deterministic: a score's bits do not depend on its batch on CUDA either, at a price; on the CPU in float32 they
-            never do.
+            never do, and in int8 it sees to it.
         quantize: "8bit" or "4bit", by bitsandbytes (the `quantize` extra); run by the model's own forward.
         adapter: folder or hub id of a LoRA adapter, merged at load (the `lora` extra).
         device_map: "auto", "balanced" or "sequential": spread the layers over all GPUs; run by the model's own forward.
@@ -72,16 +79,27 @@ class CrossEncoder:
     ) -> None:
         self.folder = Path(folder)
         checkpoints.kind(self.folder)
+        int8 = dtype == "int8"
+        if int8:
+            device, dtype = _for_int8(device, compile=compile, quantize=quantize, device_map=device_map), "float32"
         loaded = load(self.folder, "classifier", Loading(device, dtype, quantize, adapter, device_map))
         model, tokenizer = loaded.model, loaded.tokenizer
         self.loaded_as, self._identity = loaded.choices, loaded.identity
         target = model.device
         self.max_tokens = _checked_tokens(max_tokens, longest_input(model, tokenizer), self.folder)
-        self.budget = batches.Budget(_checked_budget(token_budget, default=1024 if target.type == "cpu" else 16_384))
+        self.budget = batches.Budget(
+            _checked_budget(token_budget, default=INT8_BUDGET if int8 else 1024 if target.type == "cpu" else 16_384)
+        )
         self.shape = Shape.of(model.config)
-        self.encoder = Encoder(model, compile=compile, deterministic=deterministic, rows=self.budget.tokens)
         self.tokens = PairTokens(tokenizer, self.max_tokens, store_for(tokenizer, token_store))
-        self.dtype = str(model.dtype).removeprefix("torch.")
+        self.notes: dict[str, str] = {}
+        self.encoder: Encoder | OpenvinoEncoder
+        if int8:
+            self.encoder = _int8_encoder(model, self.tokens, self.folder, deterministic)
+            self.notes = {"dtype": "int8", **self.encoder.notes}
+        else:
+            self.encoder = Encoder(model, compile=compile, deterministic=deterministic, rows=self.budget.tokens)
+        self.dtype = self.notes.get("dtype") or str(model.dtype).removeprefix("torch.")
         self.key = self._key()
 
     def answer(self, questions: Sequence[Question], bill: Bill) -> Iterator[tuple[int, Graded | Exception]]:
@@ -133,6 +151,7 @@ class CrossEncoder:
             "weights": checkpoints.origin(self.folder),
             **self.loaded_as,
             "execution": self.encoder.execution,
+            **self.notes,
             "max tokens": str(self.max_tokens),
             "token budget": str(self.token_budget),
             "tokens": "query and document once each" if self.tokens.segments else "whole pairs",
@@ -166,6 +185,7 @@ class CrossEncoder:
             f"dtype={self.dtype}",
             f"device={self.encoder.device.type}",
             f"execution={self.encoder.execution}",
+            *(f"{name}={value}" for name, value in self.notes.items()),
             *([self._identity] if self._identity else []),
         ]
         return f"cross-encoder-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}"
@@ -188,6 +208,25 @@ def _score(logits: list[float]) -> float:
     first, second = logits
     top = max(first, second)
     return second - (top + math.log(math.exp(first - top) + math.exp(second - top)))
+
+
+def _for_int8(device: str | None, **others: object) -> str:
+    """The device for int8, or the error that says what it cannot be joined with."""
+    if device not in (None, "cpu"):
+        raise InputError(f"dtype='int8' runs on the CPU alone, and device={device!r}; leave one of the two out")
+    for name, value in others.items():
+        if value:
+            raise InputError(f"dtype='int8' cannot be joined with {name}={value!r}; leave one of the two out")
+    return "cpu"
+
+
+def _int8_encoder(model: Any, tokens: PairTokens, folder: Path, deterministic: bool) -> OpenvinoEncoder:
+    """Calibrated on the texts that ship for it."""
+    from rerank.engine.int8_calibration import sample
+    from rerank.engine.openvino import OpenvinoEncoder
+
+    pairs = [pair for pair in tokens.pairs(*sample()) if isinstance(pair, Pair)]
+    return OpenvinoEncoder(model, pairs, fingerprint=checkpoints.fingerprint(folder), deterministic=deterministic)
 
 
 def _checked_tokens(asked: int | None, longest: int, folder: Path) -> int:

@@ -29,7 +29,8 @@ class Reranker(Stage):
             the checkpoint's file says by default, or as many as the model reads.
         token_budget: the most tokens in a forward pass: speed and memory, not scores.
         device: "cpu", "cuda" …; CUDA where there is one by default.
-        dtype: "float32", "bfloat16", "float16"; float32 on the CPU, bfloat16 on CUDA by default.
+        dtype: "float32", "bfloat16", "float16"; float32 on the CPU, bfloat16 on CUDA by default. "int8" on the CPU is
+            faster and not exact (the `openvino` extra).
         token_store: a folder in which the token ids of texts are kept for later runs; in memory by default.
         compile: torch.compile the model; half a minute at load.
         deterministic: a score's bits do not depend on its batch on CUDA either; on the CPU in float32 they never do.

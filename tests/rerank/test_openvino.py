@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from scipy.stats import kendalltau
 
 from rerank import Dataset
+from rerank.cost import Ledger
 from rerank.engine import int8_calibration as calibration
 from rerank.engine.encoder import Encoder
 from rerank.engine.tokens import Pair
-from rerank.errors import CheckpointError, FileError, MissingExtra
+from rerank.errors import CheckpointError, FileError, InputError, MissingExtra
+from rerank.judges.cross_encoder import CrossEncoder
+from rerank.questions import Grade
 
 pytest.importorskip("openvino", reason="needs the 'openvino' extra")
 
@@ -151,3 +155,28 @@ def test_the_sample_leaves_queries_out_that_can_judge_it():
     assert len(queries) == len(documents) == calibration.QUERIES * calibration.DOCUMENTS
     assert len(used) == calibration.QUERIES
     assert all(documents)
+
+
+def test_int8_is_for_the_cpu(minilm):
+    with pytest.raises(InputError, match="cuda"):
+        CrossEncoder(minilm, dtype="int8", device="cuda")
+
+
+def test_int8_ranks_as_float32_does(minilm):
+    """On queries that calibration has not seen; τ over all pairs, as scores are compared across queries too."""
+    dataset = Dataset.load("noveleval")
+    unseen = [query.query_id for query in dataset.queries[calibration.QUERIES :]]
+    judged = {name: list(dataset.qrels[name])[::2] for name in unseen}
+    documents = dataset.look_up({doc for docs in judged.values() for doc in docs})
+    queries = {query.query_id: query for query in dataset.queries}
+    grades = [Grade(queries[name], documents[doc]) for name, docs in judged.items() for doc in docs]
+
+    exact = scores_of(CrossEncoder(minilm, max_tokens=128, device="cpu"), grades)
+    quick = scores_of(CrossEncoder(minilm, max_tokens=128, dtype="int8"), grades)
+
+    assert kendalltau(exact, quick).statistic >= 0.98
+
+
+def scores_of(judge: CrossEncoder, grades: list[Grade]) -> list[float]:
+    answers = dict(judge.answer(grades, Ledger()))
+    return [answers[index].score for index in range(len(grades))]
