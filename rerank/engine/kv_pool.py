@@ -6,7 +6,7 @@ slots, so that a prompt's tokens are named by a few runs, in order.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import TypeAlias
@@ -71,8 +71,10 @@ class KeyValues:
 
     def free(self, start: int, tokens: int) -> None:
         """Give slots back: a whole run, or any part of one."""
-        insort(self._free, (start, tokens))
-        self._free = list(joined(self._free))
+        index = bisect(self._free, (start, tokens))
+        near = slice(max(0, index - 1), index + 1)  # it may join the free runs on either side
+        before, behind = self._free[near.start : index], self._free[index : near.stop]
+        self._free[near] = joined([*before, (start, tokens), *behind])
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Put tokens into their slots: int64 [tokens]; [tokens, heads, dim] twice."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -334,3 +336,12 @@ def test_heads_answer_what_they_can(causal):
         CausalLM(causal("llama")).classify([[(5,)]])
     with pytest.raises(CheckpointError, match="no head over the vocabulary"):
         CausalLM(causal("llama", kind="AutoModelForSequenceClassification")).score([[(5,)]], TARGETS)
+
+
+def test_the_page_runs_and_says_what_happens(capsys):
+    page = Path(__file__).resolve().parents[2] / "docs/causal.md"
+    [block] = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+    exec(compile(block, str(page), "exec"), {})
+
+    assert capsys.readouterr().out.splitlines() == ["torch.Size([2, 2]) 12 5", "4 8", "torch.Size([2, 3])"]
