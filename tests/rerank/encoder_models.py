@@ -54,7 +54,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def options_of(name: str, *, wide: bool = False) -> dict[str, Any]:
     family = name.split()[0]
-    sizes = ({"dim": 128} if family == "distilbert" else {"hidden_size": 128}) if wide else {}
+    sizes = {"hidden_size": 128, **({"dim": 128} if family == "distilbert" else {})} if wide else {}
     return SMALL | OPTIONS.get(family, {}) | OPTIONS[name] | sizes
 
 
