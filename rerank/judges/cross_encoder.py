@@ -28,7 +28,7 @@ __all__ = ["CrossEncoder"]
 INT8_BUDGET = 4096
 """Tokens that the passes of int8, several at once and each of texts of similar length, are cut from."""
 
-SCORING = "cross-encoder 1"
+SCORING = "cross-encoder 2"
 """Changes when the same model and texts would give other scores; part of every journal key."""
 
 
