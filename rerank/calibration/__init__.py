@@ -1,0 +1,23 @@
+"""Scores into probabilities: fitted to judgments, judged on held-out queries, stored with the checkpoint's identity."""
+
+from rerank.calibration.calibration import FOLDS, Calibration, Fit, check_threshold, fit
+from rerank.calibration.curves import METHODS
+from rerank.calibration.examples import UNJUDGED, Examples
+from rerank.calibration.quality import Bin, Quality, Threshold, quality, reliability, threshold_for
+
+__all__ = [
+    "FOLDS",
+    "METHODS",
+    "UNJUDGED",
+    "Bin",
+    "Calibration",
+    "Examples",
+    "Fit",
+    "Quality",
+    "Threshold",
+    "check_threshold",
+    "fit",
+    "quality",
+    "reliability",
+    "threshold_for",
+]
