@@ -53,9 +53,9 @@ def run_command(names: Sequence[str], group: str | None, smoke: bool, repeats: i
         raise click.UsageError("name a workload, or a group; `python -m benchmarks list` shows them")
     _prepare(threads, chosen, smoke)
     refused = []
-    for name in chosen:
-        device = "cpu" if smoke or WORKLOADS[name].group == "cpu" else "cuda"
-        with tempfile.TemporaryDirectory(prefix="rerank-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="rerank-bench-") as folder:  # one, so that nothing is exported twice
+        for name in chosen:
+            device = "cpu" if smoke or WORKLOADS[name].group == "cpu" else "cuda"
             setting = Setting(Path(folder), device, smoke, 2 if smoke else repeats)
             click.echo(f"{name}: {WORKLOADS[name].title}")
             started = time.perf_counter()

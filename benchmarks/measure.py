@@ -116,7 +116,7 @@ def _prepared(peer: Peer, contest: Contest, checked: Any, expected: Scores) -> R
         raise Absent(f"its scores differ by {far:.1e}, so it does other work")
     part = contest.work[: contest.searched]
     way(part, peer.batch_sizes[0])
-    taken = {size: min(seconds(partial(way, part, size)) for _ in range(2)) for size in peer.batch_sizes}
+    taken = {size: seconds(partial(way, part, size)) for size in peer.batch_sizes}
     return Rival(peer, way, min(taken, key=lambda size: taken[size]), agreement["tau"])
 
 

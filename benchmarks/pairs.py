@@ -20,6 +20,7 @@ __all__ = [
     "items",
     "judge_of",
     "kept_tokens",
+    "real_items",
     "rectangles",
     "reference",
     "text_in",
@@ -55,6 +56,28 @@ def items(folder: Path, totals: Sequence[int], *, queries: int = 1, seed: int = 
     return made
 
 
+def real_items(folder: Path, *, queries: int, documents: int) -> list[Item]:
+    """NovelEval's last queries with their judged documents: real texts, which ship with the library.
+
+    Its first queries are what our int8 is calibrated on.
+    """
+    from transformers import AutoTokenizer
+
+    from rerank import Dataset
+
+    dataset = Dataset.load("noveleval")
+    texts = {document.doc_id: document.full_text for document in dataset.documents()}
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.backend_tokenizer.no_padding()
+    made = []
+    for query in list(dataset.queries)[-queries:]:
+        judged = [texts[doc_id] for doc_id in list(dataset.qrels[query.query_id])[:documents]]
+        encoded = tokenizer([query.text] * len(judged), judged, truncation=True, max_length=512)
+        for text, ids, types in zip(judged, encoded["input_ids"], encoded["token_type_ids"], strict=True):
+            made.append(Item(query.text, text, ids, types))
+    return made
+
+
 def by_query(work: Work) -> Iterator[tuple[str, list[str]]]:
     """Queries with their documents, in order."""
     for query, group in groupby(work, key=lambda item: item.query):
@@ -76,29 +99,21 @@ def judge_of(folder: Path, setting: Setting, *, dtype: str | None = None, max_to
 
 
 def int8_judge(folder: Path, setting: Setting) -> Any:
-    """The same judge in int8, calibrated on texts that peers calibrate on too.
+    """The same judge in int8.
 
     Raises:
         Absent: when OpenVINO, which runs it, is not installed.
     """
-    from transformers import AutoModelForSequenceClassification
-
-    from rerank.engine.openvino import OpenvinoEncoder
-    from rerank.engine.tokens import Pair
     from rerank.errors import MissingExtra
 
-    judge = judge_of(folder, setting)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    texts = [Pair.of(item.ids, item.types) for item in calibration(folder)]
     try:
-        judge.encoder = OpenvinoEncoder(model, texts)
+        return judge_of(folder, setting, dtype="int8")
     except MissingExtra as error:
         raise Absent(str(error)) from error
-    return judge
 
 
 def calibration(folder: Path) -> list[Item]:
-    """Texts on which static int8 is calibrated, ours and others' alike; none of them is measured on."""
+    """Texts on which a peer's static int8 is calibrated; none of them is measured on."""
     return items(folder, data.lengths("marco", 64, seed=1), seed=1)
 
 

@@ -101,7 +101,7 @@ def _masked(folder: Path, setting: Setting, dtype: str) -> Way:
 
 def _lightning(folder: Path, setting: Setting) -> Way:
     """lightning-ir's `SetEncoderModel` on the same weights; the head is the stock model's."""
-    from lightning_ir import SetEncoderConfig, SetEncoderModel
+    from lightning_ir.models import SetEncoderConfig, SetEncoderModel
     from transformers import BatchEncoding
 
     stock = _model(folder, setting, setting.dtype, "eager")

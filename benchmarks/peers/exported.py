@@ -210,17 +210,31 @@ def _onnx(folder: Path, *, int8: bool) -> Path:
 def _openvino(folder: Path, *, int8: bool) -> Any:
     import openvino as ov
 
+    path = folder / ("openvino_int8.xml" if int8 else "openvino.xml")
+    if not path.exists():
+        ov.save_model(_quantised(folder) if int8 else _converted(folder), path, compress_to_fp16=False)
+    return ov.Core().read_model(path)
+
+
+def _converted(folder: Path) -> Any:
+    """As OpenVINO reads it from torch, with free batch and length."""
+    import openvino as ov
+
     model = ov.convert_model(_Logits(_stock(folder)), example_input=_example())
     for entry, name in zip(model.inputs, NAMES, strict=True):
         entry.get_tensor().set_names({name})
         entry.get_node().set_partial_shape(ov.PartialShape([-1, -1]))
     model.validate_nodes_and_infer_types()
-    if not int8:
-        return model
+    return model
+
+
+def _quantised(folder: Path) -> Any:
+    """As NNCF's guide has it for transformers."""
     import nncf
 
     texts = _calibration(folder)
-    return nncf.quantize(model, nncf.Dataset(texts), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(texts))
+    data = nncf.Dataset(texts)
+    return nncf.quantize(_converted(folder), data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(texts))
 
 
 def _calibration(folder: Path) -> list[dict[str, Any]]:

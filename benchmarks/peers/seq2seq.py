@@ -98,7 +98,14 @@ def hf_padded(folder: Path, setting: Setting) -> Callable[[], Way]:
 
 
 def _without_listwise() -> None:
-    """rank_llm's package imports every reranker it has, and some want vllm or an older transformers."""
-    module: Any = types.ModuleType("rank_llm.rerank.reranker")
-    module.Reranker = object
-    sys.modules.setdefault("rank_llm.rerank.reranker", module)
+    """rank_llm's packages import every reranker they have, and some want vllm or an older transformers.
+
+    So their `__init__` are not run, while single modules of theirs can still be imported.
+    """
+    import rank_llm.data  # an ImportError here says that rank_llm, or what it needs, is not installed
+
+    home = Path(rank_llm.data.__file__).parent / "rerank"
+    for name in ("rank_llm.rerank", "rank_llm.rerank.listwise", "rank_llm.rerank.pairwise"):
+        module: Any = types.ModuleType(name)
+        module.__path__ = [str(home.joinpath(*name.split(".")[2:]))]
+        sys.modules[name] = module

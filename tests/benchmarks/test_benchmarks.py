@@ -17,7 +17,7 @@ from benchmarks.contest import WORKLOADS, Absent, Contest, Outcome, Peer, Settin
 from benchmarks.measure import Refused, compare, contest_rows, ratio_of, run
 from benchmarks.workloads import load
 
-NAMES = "C1 C2 C3 C4 C5 C6 E1 E2 E3 E4 E5 E6 E7 F1 K1 K2 K3 L1 L2 L3 L4 P1 P2 S1 SE1 T1".split()  # noqa: SIM905
+NAMES = "C1 C2 C3 C4 C5 C6 E1 E2 E3 E4 E5 E6 E7 F1 K1 K2 K3 L1 L2 L3 L4 N1 P1 P2 S1 SE1 T1".split()  # noqa: SIM905
 
 load()
 
