@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rerank.engine.causal_answers import Held, Likelihoods, Mass, Scored, finite
 from rerank.engine.causal_families import check_causal, context_limit
 from rerank.engine.causal_head import Head
 from rerank.engine.causal_kept import Kept
@@ -26,8 +27,7 @@ from rerank.engine.causal_model import CausalModel
 from rerank.engine.causal_plan import Ids, Mark
 from rerank.engine.causal_prompts import Keep, Limits, Prompt, Targets, kept
 from rerank.engine.causal_run import Computation, Cost, Watch
-from rerank.engine.kv_pool import Run
-from rerank.errors import CheckpointError, InputError, JudgeError
+from rerank.errors import CheckpointError, InputError
 
 __all__ = ["CausalLM", "Cost", "Held", "Likelihoods", "Mass", "Scored"]
 
@@ -35,52 +35,6 @@ BUDGETS = {"cpu": 2048, "cuda": 16_384}
 """Tokens of a pass: on the CPU more do not fit its caches, on a GPU fewer do not fill it."""
 
 KEEP_BYTES = 2**30
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Raw logits, float32 [prompts, targets or labels] on the CPU, and what they took."""
-
-    logits: Tensor
-    cost: Cost
-
-
-@dataclass(frozen=True)
-class Likelihoods:
-    """The log-probability of each token of each continuation, in nats, float32 [tokens] each; and what they took."""
-
-    log_probs: list[Tensor]
-    cost: Cost
-
-
-@dataclass(frozen=True)
-class Mass:
-    """The attention that suffixes pay to a context, summed over their tokens, over heads and over layers.
-
-    Attributes:
-        tokens: float32 [suffixes, context tokens].
-        segments: float32 [suffixes, context segments], the sum over the tokens of each.
-        cost: what it took.
-    """
-
-    tokens: Tensor
-    segments: Tensor
-    cost: Cost
-
-
-@dataclass(frozen=True)
-class Held:
-    """Prompts whose keys and values are in the pool.
-
-    Attributes:
-        hidden: of the last token of each, after the model's last norm: [prompts, dim] on the device.
-        paths: where the tokens of each lie in the pool, in order. They are shared: read them, never write there.
-        cost: what it took.
-    """
-
-    hidden: Tensor
-    paths: list[tuple[Run, ...]]
-    cost: Cost
 
 
 class CausalLM:
@@ -154,7 +108,7 @@ class CausalLM:
         flops = 0
         for ids in sorted(set(wanted)):
             whose = [index for index, own in enumerate(wanted) if own == ids]
-            logits[whose, : len(ids)] = _checked(self.head.logits(hidden[whose], ids), whose)
+            logits[whose, : len(ids)] = finite(self.head.logits(hidden[whose], ids), whose)
             flops += self.head.flops(len(whose), len(ids))
         return Scored(logits.cpu(), replace(cost, flops=cost.flops + flops))
 
@@ -171,7 +125,7 @@ class CausalLM:
             raise CheckpointError(f"this {self.limits.name} has no score head; ask it for the logits of target tokens")
         hidden, cost = self.last_hidden(prompts, keep=keep)
         labels = range(len(self.head.weight))
-        logits = _checked(self.head.logits(hidden, labels), range(len(prompts)))
+        logits = finite(self.head.logits(hidden, labels), range(len(prompts)))
         flops = self.head.flops(len(prompts), len(labels))
         return Scored(logits.cpu(), replace(cost, flops=cost.flops + flops))
 
@@ -214,7 +168,7 @@ class CausalLM:
             hidden, cost = self._joined(done.hidden()), done.cost
         lengths = [len(ids) for [ids] in ends]
         log_probs = self.head.log_probs(hidden, [token for [ids] in ends for token in ids])
-        _checked(log_probs, [index for index, length in enumerate(lengths) for _ in range(length)])
+        finite(log_probs, [index for index, length in enumerate(lengths) for _ in range(length)])
         flops = self.head.flops(len(hidden), self.limits.vocab)
         return Likelihoods([*torch.split(log_probs.cpu(), lengths)], replace(cost, flops=cost.flops + flops))
 
@@ -325,16 +279,3 @@ def _stock(model: Any, ids: Sequence[int]) -> Tensor:
     """The last hidden state of the model's own forward: [dim]."""
     states: Tensor = model.base_model(torch.tensor([ids], device=model.device), use_cache=False).last_hidden_state
     return states[0, -1]
-
-
-def _checked(values: Tensor, prompts: Sequence[int]) -> Tensor:
-    """Values, the first axis of which is of these prompts.
-
-    Raises:
-        JudgeError: when one is no number.
-    """
-    finite = values.isfinite() if values.ndim == 1 else values.isfinite().all(1)
-    wrong = torch.nonzero(~finite).flatten().tolist()
-    if wrong:
-        raise JudgeError(f"the model gave no finite number for prompt {prompts[wrong[0]]}: its weights or its dtype?")
-    return values
