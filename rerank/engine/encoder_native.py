@@ -37,7 +37,7 @@ def attend_natively(backbone: Backbone) -> bool:
         return False
     able = [layer for layer in backbone.layers if isinstance(layer, Layer) and _able(layer)]
     for layer in able:
-        layer.attention = NativeAttention(layer.attention.window)
+        layer.attention = NativeAttention(layer.attention.window)  # type: ignore[arg-type]
     return bool(able)
 
 
