@@ -145,6 +145,11 @@ class Reranker(Stage):
         [ranking] = self.rerank([Ranking.unscored(asked, given)])
         return ranking[:top]
 
+    @property
+    def scores_key(self) -> str:
+        """What makes scores mean the same: the judge (weights, tokenizer and options) and the algorithm."""
+        return f"{self.judge.key} {self.algorithm.name}"
+
     def close(self) -> None:
         """Let go of the journal; what was answered is on the disk."""
         self._scheduler.close()
