@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rerank.calibration.curves import Curve, Values, curve_of, fit_curve
 from rerank.calibration.examples import Examples
@@ -218,7 +219,7 @@ def check_threshold(threshold: float | None) -> None:
         raise InputError(f"the threshold is {threshold}; it is a probability, from 0 to 1")
 
 
-def _held_out(method: str, examples: Examples, folds: Values) -> Values:
+def _held_out(method: str, examples: Examples, folds: NDArray[np.int64]) -> Values:
     found = np.empty(len(examples))
     for fold in np.unique(folds):
         held = folds == fold

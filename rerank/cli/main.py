@@ -33,6 +33,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Evaluate runs: measures, intervals, and whether differences are real.",
     ),
     "run": ("rerank.cli.run:run", "Retrieve and rerank with a pipeline, from a TOML file or from flags."),
+    "calibrate": ("rerank.cli.calibrate:calibrate", "Fit scores to probabilities of relevance."),
+    "threshold": (
+        "rerank.cli.calibrate:threshold",
+        "Put probabilities in place of scores, and keep what is probable.",
+    ),
     "models": ("rerank.cli.models:models", "List checkpoints, fetch them, and say where they are."),
     "datasets": ("rerank.cli.datasets:datasets", "List datasets, or show one."),
     "prompt": (

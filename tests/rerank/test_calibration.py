@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import math
 from pathlib import Path
@@ -227,3 +228,11 @@ def test_what_cannot_be_fitted_is_refused():
         fit({"other": {"d": 1}}, run)
     with pytest.raises(InputError, match="1 queries have a relevant document"):
         fit({"q0": qrels["q0"]}, run)
+
+
+def test_the_python_of_the_page_gives_what_it_shows():
+    page = Path(__file__).parents[2] / "docs" / "calibration.md"
+
+    found = doctest.testfile(str(page), module_relative=False)
+
+    assert (found.attempted, found.failed) == (7, 0)

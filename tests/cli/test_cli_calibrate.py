@@ -1,0 +1,77 @@
+"""`rerank calibrate` and `rerank threshold`: fitted, shown, stored, applied."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rerank.io import read_run
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """Four queries; in three of them the relevant document scores 2, in the fourth −1; the others 0 and −2."""
+    lines = []
+    for query in range(4):
+        scores = {"good": 2 if query < 3 else -1, "bad": 0, "worse": -2}
+        best_first = sorted(scores, key=lambda doc_id: -scores[doc_id])
+        for rank, doc_id in enumerate(best_first, start=1):
+            lines.append(f"q{query} Q0 {doc_id} {rank} {scores[doc_id]} model\n")
+    (tmp_path / "scored.trec").write_text("".join(lines))
+    (tmp_path / "qrels.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(f"q{query}\tgood\t1\n" for query in range(4))
+    )
+    return tmp_path
+
+
+def fitted(command, scored, *more):
+    return command(
+        "calibrate", "--qrels", scored / "qrels.tsv", "--run", scored / "scored.trec", "--folds", 2,
+        "--output", scored / "calibration.json", *more,
+    )  # fmt: skip
+
+
+def test_a_calibration_is_shown_stored_and_applied(command, scored):
+    result = fitted(command, scored, "--precision", "0.9")
+
+    assert result.exit_code == 0
+    assert "platt, on held-out queries" in result.stdout
+    assert "platt, 12 examples of 4 queries, 4 relevant, 8 unjudged" in result.stderr
+
+    kept = command(
+        "threshold", "--run", scored / "scored.trec", "--calibration", scored / "calibration.json",
+        "--at", "0.5", "--output", scored / "kept.trec", "--json",
+    )  # fmt: skip
+
+    answer = json.loads(kept.stdout)
+    assert (answer["candidates"], answer["kept"], answer["queries_left_empty"]) == (12, 3, 1)
+    run = read_run(scored / "kept.trec")
+    assert {query: list(docs) for query, docs in run.items()} == {f"q{n}": ["good"] for n in range(3)}
+    assert all(0.5 <= score <= 1 for docs in run.values() for score in docs.values())
+
+
+def test_the_json_holds_the_curve_and_its_quality(command, scored):
+    answer = json.loads(fitted(command, scored, "--method", "isotonic", "--json").stdout)
+
+    assert (answer["method"], answer["scores_of"], answer["fitted_to"]["examples"]) == ("isotonic", "", 12)
+    assert answer["curve"]["scores"] == sorted(answer["curve"]["scores"])
+    assert answer["fitted_to"]["held_out"]["examples"] == 12
+
+
+def test_a_model_ties_the_calibration_to_itself(command, scored, model):
+    answer = json.loads(fitted(command, scored, "--model", model, "--max-tokens", 32, "--json").stdout)
+
+    assert answer["scores_of"].startswith("cross-encoder-")
+    assert answer["scores_of"].endswith(" pointwise")
+
+
+def test_what_does_not_go_together_is_refused(refused, scored):
+    run, output = scored / "scored.trec", scored / "calibration.json"
+
+    assert "give either --dataset or --qrels" in refused("calibrate", "--run", run, "--output", output)
+    said = refused("calibrate", "--run", run, "--qrels", scored / "qrels.tsv", "--output", output, "--dtype", "float32")
+    assert "--dtype is of no use without --model" in said
+    said = refused("calibrate", "--run", run, "--qrels", scored / "qrels.tsv", "--output", output, "--method", "plat")
+    assert "no calibration method is called 'plat'; did you mean 'platt'?" in said
+    assert not output.exists()
