@@ -31,6 +31,10 @@ __all__ = ["Ask", "CausalModel", "Row"]
 
 ATTENTION = "rerank_causal"
 
+FEWEST_ROWS = 8
+"""Fewer than the encoder's `linear.FEWEST_ROWS`, because a step of writing, and a last layer, often have a few rows
+only; and still above the one row that oneDNN treats differently."""
+
 
 class CausalModel:
     """A Llama, Mistral, Qwen or Gemma over packed rows and a pool.
@@ -99,7 +103,7 @@ class CausalModel:
         """Token rows of a pass, filler included, from which bits do not depend on their number."""
         if not self.settles:
             return 1
-        return linear.FEWEST_ROWS if self.fused else linear.SAFE_ROWS
+        return FEWEST_ROWS if self.fused else linear.SAFE_ROWS
 
     def pool(self, slots: int = 1024) -> KeyValues:
         """A pool for this model's keys and values."""

@@ -219,7 +219,7 @@ def test_what_was_computed_is_counted(causal):
     cost = lm.score([[(5,) * 64, (6,) * 100], [(5,) * 64, (7,) * 28]], TARGETS).cost
 
     rows = 192
-    linears = 2 * rows * (LAYER + KEYS) + 2 * 64 * LAYER  # of two layers; of the last for two rows, filled up to 64
+    linears = 2 * rows * (LAYER + KEYS) + 2 * 8 * LAYER  # of two layers; of the last for two rows, filled up to 8
     triangle = 64 * 65 // 2  # nothing in front: SDPA leaves out what is not seen
     pairs = (triangle + 100 * 164 + 28 * 92) + 164 + 92  # the last layer looks from the last tokens alone
     head = 2 * HEAD_ROWS * 64 * 3
