@@ -32,12 +32,13 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Rival:
-    """A peer that loaded, agrees, and has found its batch size."""
+    """A peer that loaded, agrees, and has found its batch size; what a pass over all work will take, in seconds."""
 
     peer: Peer
     way: Callable[[Any, int], Scores]
     batch_size: int
     tau: float
+    expected: float
 
 
 def run(workload: Workload, setting: Setting, *, results: Path | None = RESULTS) -> Iterator[Row]:
@@ -117,15 +118,14 @@ def _prepared(peer: Peer, contest: Contest, checked: Any, expected: Scores) -> R
     part = contest.work[: contest.searched]
     way(part, peer.batch_sizes[0])
     taken = {size: seconds(partial(way, part, size)) for size in peer.batch_sizes}
-    return Rival(peer, way, min(taken, key=lambda size: taken[size]), agreement["tau"])
+    best = min(taken, key=lambda size: taken[size])
+    return Rival(peer, way, best, agreement["tau"], taken[best] * len(contest.work) / len(part))
 
 
 def _timed(contest: Contest, rivals: Sequence[Rival], setting: Setting) -> Iterator[Row]:
     """Ours and all quick rivals take turns over the whole work; slow ones over a part of it, afterwards."""
     contest.ours(contest.work)  # what is laid out or compiled at first use is not timed
-    passes = {
-        rival.peer.name: seconds(lambda rival=rival: rival.way(contest.work, rival.batch_size)) for rival in rivals
-    }
+    passes = {rival.peer.name: _pass(rival, contest.work) for rival in rivals}
     quick = [rival for rival in rivals if passes[rival.peer.name] <= SLOW]
     repeats = setting.repeats if setting.smoke else contest.repeats or setting.repeats
     if quick:
@@ -134,6 +134,11 @@ def _timed(contest: Contest, rivals: Sequence[Rival], setting: Setting) -> Itera
         if rival not in quick:
             count = max(1, round(len(contest.work) * SLOW / passes[rival.peer.name]))
             yield from _turns(contest, [rival], contest.work[:count], SLOW_REPEATS, count / len(contest.work))
+
+
+def _pass(rival: Rival, work: Any) -> float:
+    """Seconds of a whole pass; where it would take far too long, what a part of it lets expect."""
+    return rival.expected if rival.expected > 4 * SLOW else seconds(partial(rival.way, work, rival.batch_size))
 
 
 def _turns(contest: Contest, rivals: Sequence[Rival], work: Any, repeats: int, fraction: float) -> Iterator[Row]:
