@@ -31,6 +31,8 @@ UNITS: Mapping[str, str] = {
     "borders_merged": "borders between pieces of prompts that had to be tokenised across",
     "truncated_documents": "documents that did not fit and were cut at the end",
     "truncated_tokens": "tokens that were cut off",
+    "windows": "windows of long documents that were asked about",
+    "windows_left_out": "windows of long documents that nobody read",
     "repairs": "answers that had to be repaired",
     "retries": "questions asked once more after a failure that passed",
     "flops": "floating-point operations of the executed plan",

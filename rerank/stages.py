@@ -12,7 +12,7 @@ from rerank.errors import ConfigError, UnknownName
 
 __all__ = ["check", "converted", "dump", "make"]
 
-NAMED = {"algorithm": str, "judge": str}
+NAMED = {"algorithm": str, "judge": str, "long_documents": str}
 """Options that may be objects in Python; a file can only name them."""
 
 
@@ -118,7 +118,7 @@ def _check(options: Mapping[str, Any], parameters: Mapping[str, inspect.Paramete
 
 def _check_names(options: Mapping[str, Any], what: str) -> None:
     """See that an algorithm and a judge are ones that a file can name."""
-    for kind in NAMED:
+    for kind in ("algorithm", "judge"):
         if (name := options.get(kind)) is not None and name not in registry.names(kind):
             raise UnknownName(f"{what}: {registry.unknown(kind, name, registry.names(kind))}")
     if options.get("judge") == "oracle":

@@ -16,9 +16,10 @@ from rerank.engine.flops_estimate import Shape, estimated_flops
 from rerank.engine.loading import Loading, load, longest_input
 from rerank.engine.text_tokens import store_for
 from rerank.engine.tokens import Pair, PairTokens
-from rerank.errors import InputError, JudgeError
+from rerank.engine.windows import document_windows
+from rerank.errors import CheckpointError, InputError, JudgeError
 from rerank.questions import Bill, Grade, Graded, Question
-from rerank.types import Query
+from rerank.types import Document, Query
 
 if TYPE_CHECKING:
     from rerank.engine.openvino import OpenvinoEncoder
@@ -78,7 +79,8 @@ class CrossEncoder:
         device_map: str | None = None,
     ) -> None:
         self.folder = Path(folder)
-        checkpoints.kind(self.folder)
+        if (kind := checkpoints.kind(self.folder)) != "cross-encoder":
+            raise CheckpointError(f"{self.folder} is no cross-encoder but of kind {kind}, which is asked by a prompt")
         int8 = dtype == "int8"
         if int8:
             device, dtype = _for_int8(device, compile=compile, quantize=quantize, device_map=device_map), "float32"
@@ -138,6 +140,12 @@ class CrossEncoder:
             query, error = errors[0]
             more = f" ({len(errors)} of {len(queries)} queries cannot be read)" if len(errors) > 1 else ""
             raise InputError(f"query {query.query_id!r}: {error}{more}")
+
+    def windows(
+        self, query: Query, document: Document, *, max_tokens: int | None = None, stride: int | None = None
+    ) -> list[Document]:
+        """The document in pieces that fit beside the query; see `rerank.engine.windows.document_windows`."""
+        return document_windows(self.tokens, query, document, window=max_tokens, stride=stride)
 
     @property
     def token_budget(self) -> int:
