@@ -11,7 +11,8 @@ from rerank.engine.journal import Journal
 from rerank.engine.scheduler import Scheduler
 from rerank.errors import InputError
 from rerank.pipeline import Stage, check_cutoff
-from rerank.questions import Algorithm, Judge
+from rerank.questions import Algorithm, Grade, Judge
+from rerank.rerankers.long_documents import LongDocuments, Passage
 from rerank.types import Document, Query, Ranking
 
 __all__ = ["Reranker"]
@@ -37,12 +38,17 @@ class Reranker(Stage):
         quantize: "8bit" or "4bit", by bitsandbytes while it is loaded.
         adapter: folder or hub id of a LoRA adapter, merged at load.
         device_map: "auto", "balanced" or "sequential": spread the layers over all GPUs.
+        long_documents: "truncate" cuts documents to `max_tokens` at their end; "first", "max", "sum", "mean" and
+            "k-max" ask about windows of them; a `LongDocuments` says more. See docs/long-documents.md.
+        window_tokens, stride_tokens: of "first" to "k-max": the most tokens of a window, and from one to the next.
         journal: a file that every answer is appended to and read from, so that an interrupted run can be resumed.
 
     Raises:
         UnknownName: when nothing has the name.
         CheckpointError: when the checkpoint cannot be had, or is no reranker.
         InputError: when options do not fit together.
+
+    `passages` holds, after `rerank` with windows, query_id -> doc_id -> the window that scored best.
 
     `ledger` holds what everything so far has cost. A reranker remembers its answers and may be used from any thread;
     with a journal, use it in a `with` statement or call `close`.
@@ -64,6 +70,9 @@ class Reranker(Stage):
         quantize: str | None = None,
         adapter: str | Path | None = None,
         device_map: str | None = None,
+        long_documents: str | LongDocuments = "truncate",
+        window_tokens: int | None = None,
+        stride_tokens: int | None = None,
         journal: str | Path | None = None,
     ) -> None:
         options: dict[str, int | str | Path | None] = {
@@ -83,6 +92,8 @@ class Reranker(Stage):
         self.algorithm = _algorithm_of(name, algorithm)
         self.name = Path(name).name if name is not None else type(self.judge).__name__.lower()
         _check_fit(self.algorithm, self.judge)
+        self.long_documents = _long_documents(long_documents, window_tokens, stride_tokens, self.algorithm)
+        self.passages: dict[str, dict[str, Passage]] = {}
         self.journal = None if journal is None else Journal(journal)
         self.ledger = Ledger()
         self._scheduler = Scheduler(self.judge, ledger=self.ledger, journal=self.journal)
@@ -116,9 +127,17 @@ class Reranker(Stage):
         given = _checked(rankings)
         if (check := getattr(self.judge, "check_queries", None)) is not None:
             check([ranking.query for ranking in given])
-        plans = [self.algorithm(ranking[:cutoff]) for ranking in given]
-        ranked = self._scheduler.run(plans, on_answer=on_answer)
+        ranked = self._ranked([ranking[:cutoff] for ranking in given], on_answer)
         return [best.then(ranking.documents[len(best) :]) for best, ranking in zip(ranked, given, strict=True)]
+
+    def _ranked(self, rankings: list[Ranking], on_answer: Callable[[int, int], None] | None) -> list[Ranking]:
+        def ask(pieces: list[Ranking]) -> list[Ranking]:
+            return self._scheduler.run([self.algorithm(ranking) for ranking in pieces], on_answer=on_answer)
+
+        if self.long_documents is None:
+            return ask(rankings)
+        ranked, self.passages = self.long_documents.rank(rankings, self.judge, ask, self.ledger)
+        return ranked
 
     def rank(self, query: str | Query, documents: Sequence[str | Document], *, top: int | None = None) -> Ranking:
         """Rank documents for one query.
@@ -147,8 +166,9 @@ class Reranker(Stage):
 
     @property
     def scores_key(self) -> str:
-        """What makes scores mean the same: the judge (weights, tokenizer and options) and the algorithm."""
-        return f"{self.judge.key} {self.algorithm.name}"
+        """What makes scores mean the same: the judge (weights, tokenizer and options), the algorithm, the windows."""
+        windows = "" if self.long_documents is None else f" {self.long_documents.description}"
+        return f"{self.judge.key} {self.algorithm.name}{windows}"
 
     def close(self) -> None:
         """Let go of the journal; what was answered is on the disk."""
@@ -208,6 +228,19 @@ def _algorithm_of(name: str | Path | None, algorithm: str | Algorithm | None) ->
         algorithm = entry.algorithm if entry is not None else "pointwise"
     loaded: Algorithm = registry.load("algorithm", algorithm)
     return loaded
+
+
+def _long_documents(
+    asked: str | LongDocuments, window: int | None, stride: int | None, algorithm: Algorithm
+) -> LongDocuments | None:
+    """How documents are cut into windows; None when they are truncated."""
+    if (isinstance(asked, LongDocuments) or asked == "truncate") and (window, stride) != (None, None):
+        raise InputError(f"window_tokens and stride_tokens are of no use to long_documents={asked!r}; leave them out")
+    if asked == "truncate":
+        return None
+    if algorithm.asks != {Grade}:
+        raise InputError(f"windows of documents need a score each, and {algorithm.name} gives none; use pointwise")
+    return asked if isinstance(asked, LongDocuments) else LongDocuments(asked, window, stride)
 
 
 def _check_fit(algorithm: Algorithm, judge: Judge) -> None:
