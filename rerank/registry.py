@@ -36,8 +36,16 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "tournament-points": "rerank.algorithms.tournament:points",
     },
     "judge": {
+        "attention": "rerank.judges.attention:Attention",
+        "choice": "rerank.judges.choice:Choice",
         "cross-encoder": "rerank.judges.cross_encoder:CrossEncoder",
+        "first-token": "rerank.judges.first_token:FirstToken",
+        "likelihood": "rerank.judges.likelihood:Likelihood",
         "oracle": "rerank.judges.fake:Oracle",
+        "permutation": "rerank.judges.permutation:Permutation",
+        "preference": "rerank.judges.preference:Preference",
+        "score-head": "rerank.judges.score_head:ScoreHead",
+        "target-token": "rerank.judges.target_token:TargetToken",
     },
     "kernel": {
         "add_norm": "rerank.kernels.add_norm:add_norm",

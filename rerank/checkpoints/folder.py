@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,21 @@ READ_BY_TOKENIZERS = (
 )
 
 
+ARCHITECTURES = {
+    "score-head": re.compile("(Llama|Mistral|Qwen2|Qwen3|Gemma|Gemma2|Gemma3Text)ForSequenceClassification"),
+    "cross-encoder": re.compile(".*ForSequenceClassification"),
+    "encoder-decoder": re.compile("(T5|MT5|UMT5)ForConditionalGeneration"),
+    "causal": re.compile(".*ForCausalLM"),
+}
+"""Kinds of checkpoint, and what their models are called; the first that fits."""
+
+LOADED_AS = {
+    "score-head": "AutoModelForSequenceClassification",
+    "cross-encoder": "AutoModelForSequenceClassification",
+    "encoder-decoder": "AutoModelForSeq2SeqLM",
+    "causal": "AutoModelForCausalLM",
+}
+
 _KINDS = {dict: "a JSON object", list: "a list", int: "a whole number"}
 
 
@@ -37,7 +53,9 @@ def kind(folder: str | Path) -> str:
     """What a checkpoint is, read from its config and never from its name.
 
     Returns:
-        "cross-encoder", the one kind that is known yet: a model for sequence classification with one or two logits.
+        "cross-encoder": an encoder for sequence classification with one or two logits;
+        "score-head": a causal model for it, which is asked by a prompt;
+        "encoder-decoder": a T5 or one of its kin, and "causal", a language model: both are asked by a prompt.
 
     Raises:
         CheckpointError: when it is another kind of model, needs code of its own, or lacks its config, tokenizer or
@@ -46,16 +64,17 @@ def kind(folder: str | Path) -> str:
     folder = Path(folder)
     config = _config(folder)
     model = _architecture(folder, config)
-    if not model.endswith("ForSequenceClassification"):
+    found = next((what for what, pattern in ARCHITECTURES.items() if pattern.fullmatch(model)), None)
+    if found is None:
         raise _no_reranker(folder, f"a {model}")
-    if (labels := _labels(folder, config)) not in (1, 2):
+    if found in ("cross-encoder", "score-head") and (labels := _labels(folder, config)) not in (1, 2):
         raise _no_reranker(folder, f"a {model} with {labels} logits")
-    if code := (_field(folder, config, "auto_map", dict) or {}).get("AutoModelForSequenceClassification"):
+    if code := (_field(folder, config, "auto_map", dict) or {}).get(LOADED_AS[found]):
         raise CheckpointError(
             f"{folder} needs Python code of its own ({code}), and code from a checkpoint is never run"
         )
     check(folder)
-    return "cross-encoder"
+    return found
 
 
 def check(folder: Path) -> None:
@@ -167,5 +186,6 @@ def _field(folder: Path, config: dict[str, Any], key: str, wanted: type) -> Any:
 
 def _no_reranker(folder: Path, what: str) -> CheckpointError:
     return CheckpointError(
-        f"{folder} is no reranker but {what}; a cross-encoder is a …ForSequenceClassification with one or two logits"
+        f"{folder} is no reranker but {what}; a cross-encoder is a …ForSequenceClassification with one or two logits, "
+        "and prompts are for T5 and for a …ForCausalLM"
     )

@@ -37,6 +37,8 @@ class Checkpoint:
         aliases: other spellings of the hub id.
         judge, algorithm: how the model is asked, and in what order, when the user names no other; an empty judge is
             for weights that rank nothing by themselves.
+        prompt: what it is asked by (`rerank list prompts`), for judges that ask by one.
+        targets: words whose probability is the answer, where they are not the prompt's own.
         sources: where the weights come from, tried in this order; the hub alone when empty.
     """
 
@@ -48,6 +50,8 @@ class Checkpoint:
     aliases: tuple[str, ...] = ()
     judge: str = "cross-encoder"
     algorithm: str = "pointwise"
+    prompt: str = ""
+    targets: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
 
 

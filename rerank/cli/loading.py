@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["check_model", "fetch_model"]
 
 
-def check_model(name: str, algorithm: str | None = None, judge: str | None = None) -> None:
+def check_model(name: str, algorithm: str | None = None, judge: str | None = None, prompt: str | None = None) -> None:
     """Refuse what no download or loading could make good.
 
     Raises:
@@ -23,12 +23,16 @@ def check_model(name: str, algorithm: str | None = None, judge: str | None = Non
         InputError: when the algorithm asks what the judge does not answer.
     """
     from rerank import checkpoints, registry
+    from rerank.judges.choosing import chosen_judge
 
     asking = None if algorithm is None else registry.load("algorithm", algorithm)
     folder = checkpoints.where(name)
-    kind = None if folder is None else checkpoints.kind(folder)
-    judge = judge or kind
-    if asking is not None and judge is not None:
+    entry = checkpoints.find(name).checkpoint
+    if entry is not None and judge is None and prompt is None:
+        judge = entry.judge
+    if folder is not None and not judge:
+        judge = chosen_judge(folder, prompt)
+    if asking is not None and judge:
         _check_fit(asking, registry.load("judge", judge))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rerank import checkpoints, registry
 from rerank.cost import Ledger
 from rerank.engine.journal import Journal
 from rerank.engine.scheduler import Scheduler
 from rerank.errors import InputError
+from rerank.judges.choosing import check_options, chosen_judge
 from rerank.pipeline import Stage, check_cutoff
 from rerank.questions import Algorithm, Grade, Judge
 from rerank.rerankers.long_documents import LongDocuments, Passage
@@ -26,6 +28,9 @@ class Reranker(Stage):
             is, its checkpoint file which algorithm goes with it. May be left out when `judge` is a judge.
         algorithm: a name (`rerank list algorithms`) or an `Algorithm`; pointwise by default.
         judge: the name of a judge, to use another than the checkpoint's own; or a judge, which then needs no `name`.
+        prompt: what a T5 or a causal language model is asked: a prompt's name (`rerank list prompts`) or a TOML file;
+            as the checkpoint's file says by default. It also says which judge asks it, when none is named.
+        targets: words whose probability is the answer, the better first; the prompt's by default.
         max_tokens: the most tokens of query and document together; documents are cut at their end, and counted. As
             the checkpoint's file says by default, or as many as the model reads.
         token_budget: the most tokens in a forward pass: speed and memory, not scores.
@@ -60,6 +65,8 @@ class Reranker(Stage):
         *,
         algorithm: str | Algorithm | None = None,
         judge: str | Judge | None = None,
+        prompt: str | Path | None = None,
+        targets: Sequence[str] | None = None,
         max_tokens: int | None = None,
         token_budget: int | None = None,
         device: str | None = None,
@@ -75,7 +82,9 @@ class Reranker(Stage):
         stride_tokens: int | None = None,
         journal: str | Path | None = None,
     ) -> None:
-        options: dict[str, int | str | Path | None] = {
+        options: dict[str, Any] = {
+            "prompt": prompt,
+            "targets": targets,
             "max_tokens": max_tokens,
             "token_budget": token_budget,
             "device": device,
@@ -204,7 +213,7 @@ def _document(index: int, text: object) -> Document:
     return Document(str(index), text)
 
 
-def _judge_of(name: str | Path | None, judge: str | Judge | None, options: Mapping[str, int | str | Path]) -> Judge:
+def _judge_of(name: str | Path | None, judge: str | Judge | None, options: Mapping[str, Any]) -> Judge:
     if judge is not None and not isinstance(judge, str):
         if options:
             raise InputError(f"{', '.join(options)} cannot change a judge that is already made; give them to the judge")
@@ -215,9 +224,26 @@ def _judge_of(name: str | Path | None, judge: str | Judge | None, options: Mappi
         raise InputError("an oracle needs judgments, not a checkpoint; make it: Reranker(judge=Oracle(qrels))")
     folder = checkpoints.fetch(name)
     entry = checkpoints.find(name).checkpoint
-    usual = {"max_tokens": entry.max_tokens} if entry is not None else {}
-    made: Judge = registry.load("judge", judge or checkpoints.kind(folder))(folder, **(usual | dict(options)))
+    usual = {} if entry is None else _usual(entry, judge, options)
+    given = usual | dict(options)
+    chosen = judge or _own_judge(entry, options) or chosen_judge(folder, given.get("prompt"))
+    kind = registry.load("judge", chosen)
+    check_options(chosen, kind, given)
+    made: Judge = kind(folder, **given)
     return made
+
+
+def _own_judge(entry: checkpoints.Checkpoint | None, options: Mapping[str, Any]) -> str | None:
+    """The judge that a checkpoint's file names; another prompt may want another one."""
+    return entry.judge or None if entry is not None and "prompt" not in options else None
+
+
+def _usual(entry: checkpoints.Checkpoint, judge: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's file says; its prompt and targets go with its own judge alone."""
+    usual: dict[str, Any] = {"max_tokens": entry.max_tokens}
+    if entry.prompt and judge in (None, entry.judge) and "prompt" not in options:
+        usual |= {"prompt": entry.prompt} | ({"targets": entry.targets} if entry.targets else {})
+    return usual
 
 
 def _algorithm_of(name: str | Path | None, algorithm: str | Algorithm | None) -> Algorithm:

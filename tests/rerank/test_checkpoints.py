@@ -156,10 +156,31 @@ def test_one_or_two_logits_make_a_cross_encoder(folder: Path, labels: dict[str, 
 
 
 @pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("T5ForConditionalGeneration", "encoder-decoder"),
+        ("MT5ForConditionalGeneration", "encoder-decoder"),
+        ("LlamaForCausalLM", "causal"),
+        ("Qwen3ForCausalLM", "causal"),
+        ("LlamaForSequenceClassification", "score-head"),
+        ("ModernBertForSequenceClassification", "cross-encoder"),
+    ],
+)
+def test_a_kind_is_read_from_the_architecture(folder: Path, architecture: str, expected: str) -> None:
+    (folder / "config.json").write_text(json.dumps({"architectures": [architecture], "num_labels": 1}))
+
+    assert kind(folder) == expected
+
+
+@pytest.mark.parametrize(
     ("config", "complaint"),
     [
         ('{"architectures": ["BertModel"]}', "is no reranker but a BertModel; a cross-encoder is a …ForSequence"),
-        ('{"architectures": ["LlamaForCausalLM"]}', "is no reranker but a LlamaForCausalLM"),
+        ('{"architectures": ["BartForConditionalGeneration"]}', "is no reranker but a BartForConditionalGeneration"),
+        (
+            '{"architectures": ["LlamaForSequenceClassification"], "num_labels": 3}',
+            "is no reranker but a LlamaForSequenceClassification with 3 logits",
+        ),
         (
             '{"architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b", "2": "c"}}',
             "is no reranker but a BertForSequenceClassification with 3 logits",

@@ -1,0 +1,95 @@
+"""Setwise choices: which of these documents is the most relevant, by the labels' logits or as the model writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rerank.engine.prompt_tokens import Prompt as Rendered
+from rerank.errors import InputError
+from rerank.judges.labels import Labels
+from rerank.judges.prompted import Asked, Given, PromptedJudge
+from rerank.prompts.prompt import Prompt
+from rerank.prompts.reading import read_choice
+from rerank.questions import Answer, Pick, Picked, Question
+
+__all__ = ["Choice"]
+
+MODES = ("likelihood", "generation")
+NEW_TOKENS = 8
+
+
+class Choice(PromptedJudge):
+    """Setwise ranking (Zhuang et al., 2023, https://arxiv.org/abs/2310.09497).
+
+    Args:
+        folder, prompt, options: as of `PromptedJudge`.
+        mode: "likelihood" reads the logits of all labels in one step, and gives every document a score: the best or
+            the worst, and any number of them, can be picked. "generation" reads the label that the model writes; what
+            cannot be read keeps the document shown first, and counts as a repair.
+        new_tokens: the most tokens of a written answer; more for a model that thinks first.
+
+    Raises:
+        CheckpointError, InputError: as `PromptedJudge`; also when a label is not one token, in likelihood mode.
+    """
+
+    answers = frozenset({Pick})
+    scoring = "choice 1"
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        prompt: str | Path | Prompt = "setwise",
+        mode: str = "likelihood",
+        new_tokens: int = NEW_TOKENS,
+        **options: Any,
+    ) -> None:
+        if mode not in MODES:
+            raise InputError(f"mode={mode!r}; choose 'likelihood' or 'generation'")
+        if new_tokens < 1:
+            raise InputError(f"new_tokens={new_tokens}; an answer needs at least 1")
+        self.mode, self.new_tokens = mode, new_tokens
+        super().__init__(folder, prompt=prompt, **options)
+        self.by_labels = Labels(self) if mode == "likelihood" else None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """How an answer is read."""
+        return {"mode": self.mode} | ({} if self.mode == "likelihood" else {"new tokens": str(self.new_tokens)})
+
+    def room(self, question: Question) -> int:
+        """What is written."""
+        return self.new_tokens if self.mode == "generation" and self.model.writes_behind else 0
+
+    def render(self, question: Question) -> Rendered:
+        """As of `PromptedJudge`; questions that this mode cannot answer are refused."""
+        assert isinstance(question, Pick)
+        if self.by_labels is not None:
+            self.by_labels.check(question)
+        elif question.count > 1 or question.worst:
+            wanted = "the worst" if question.worst else f"{question.count} documents"
+            raise InputError(
+                f"a written answer names the one best document, and {wanted} were asked for; mode='likelihood'"
+            )
+        return super().render(question)
+
+    def ask(self, asked: Sequence[Asked]) -> Given:
+        """One step for all, or one short text each."""
+        if self.by_labels is not None:
+            scores, work = self.by_labels.scores(asked)
+            return Given([_picked(each.question, row) for each, row in zip(asked, scores, strict=True)], work)
+        return self.written(asked, [self.new_tokens] * len(asked), self._read)
+
+    def _read(self, question: Question, text: str) -> Answer:
+        choice, repairs = read_choice(text, self.labels(question))
+        return Picked((choice or 0,), repairs=repairs)
+
+
+def _picked(question: Question, scores: tuple[float, ...]) -> Picked:
+    """The best by score, or the worst; of equal ones the document shown first."""
+    assert isinstance(question, Pick)
+    sign = 1 if question.worst else -1
+    order = sorted(range(len(scores)), key=lambda index: sign * scores[index])
+    return Picked(tuple(order[: question.count]), scores)

@@ -1,0 +1,83 @@
+"""Which judge asks a checkpoint, and whether it takes the options given. No model is loaded for it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rerank import checkpoints, prompts
+from rerank.errors import CheckpointError, InputError
+
+__all__ = ["check_options", "chosen_judge", "judge_for"]
+
+SAID = {
+    "causal": "a causal language model",
+    "encoder-decoder": "a T5",
+    "score-head": "a causal model with a score head",
+}
+
+BY_ASKS = {"compare": "target-token", "pick": "choice", "grade-set": "attention"}
+
+
+def chosen_judge(folder: str | Path, prompt: str | Path | None) -> str:
+    """The judge of a checkpoint when none was named: by its kind, and by its prompt.
+
+    Raises:
+        CheckpointError: when it needs a prompt and there is none.
+        InputError: when it is a cross-encoder and there is one, or no judge asks this prompt.
+    """
+    kind = checkpoints.kind(folder)
+    if kind == "cross-encoder":
+        if prompt is not None:
+            raise InputError(f"{Path(folder).name} is a cross-encoder, which reads no prompt; leave out {prompt!r}")
+        return kind
+    if prompt is None:
+        raise CheckpointError(
+            f"{folder} is {SAID[kind]}, which is asked by a prompt: give prompt= one of 'rerank list prompts', and "
+            "judge= to be asked in another way than the prompt's usual one"
+        )
+    return "score-head" if kind == "score-head" else judge_for(prompts.find(prompt))
+
+
+def judge_for(prompt: prompts.Prompt) -> str:
+    """The judge that usually asks a prompt.
+
+    Raises:
+        InputError: when it asks for a text, which ranks nothing.
+    """
+    if prompt.asks == "grade":
+        return "target-token" if prompt.targets else "likelihood"
+    if prompt.asks == "permute":
+        return "first-token" if prompt.identifiers == "letters" and prompt.answer.endswith("[") else "permutation"
+    if prompt.asks not in BY_ASKS:
+        raise InputError(f"prompt {prompt.name!r} asks to {prompt.asks}, which ranks nothing; choose another prompt")
+    return BY_ASKS[prompt.asks]
+
+
+def check_options(name: str, judge: type, given: Iterable[str]) -> None:
+    """Refuse options that a judge does not have, and a prompt that is missing.
+
+    Raises:
+        InputError: naming the option.
+    """
+    known = _parameters(judge)
+    for option in given:
+        if option not in known:
+            raise InputError(f"judge {name!r} takes no {option}; leave it out")
+    if "prompt" in known and known["prompt"].default is inspect.Parameter.empty and "prompt" not in set(given):
+        raise InputError(f"judge {name!r} needs a prompt: give prompt= one of 'rerank list prompts', or a TOML file")
+
+
+def _parameters(judge: type) -> dict[str, Any]:
+    """Those of a class and of the classes that it hands its options on to."""
+    found: dict[str, Any] = {}
+    for each in judge.__mro__:
+        if "__init__" not in vars(each) or each is object:
+            continue
+        parameters = inspect.signature(vars(each)["__init__"]).parameters
+        found = {name: value for name, value in parameters.items() if value.kind is value.KEYWORD_ONLY} | found
+        if not any(value.kind is value.VAR_KEYWORD for value in parameters.values()):
+            break
+    return found

@@ -1,0 +1,67 @@
+"""Query likelihood: how likely a model finds the query behind the document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rerank.errors import InputError
+from rerank.judges.prompted import Asked, Given, PromptedJudge
+from rerank.judges.target_words import continuation
+from rerank.prompts.prompt import Prompt
+from rerank.questions import Grade, Graded, Question
+
+__all__ = ["Likelihood"]
+
+REDUCTIONS = ("mean", "sum")
+
+
+class Likelihood(PromptedJudge):
+    """The log-probability of the query's tokens behind the prompt, and of nothing else.
+
+    Mean: UPR (https://arxiv.org/abs/2204.07496) and RankingGPT (https://arxiv.org/abs/2311.16720). Sum: query
+    likelihood (https://arxiv.org/abs/2310.09497). They order the documents of one query alike and differ where scores
+    of queries of different lengths meet. The end token is not counted.
+
+    Args:
+        folder, prompt, options: as of `PromptedJudge`. The prompt does not show the query.
+        reduction: "mean" or "sum" over the query's tokens.
+    """
+
+    answers = frozenset({Grade})
+    scoring = "likelihood 1"
+
+    def __init__(
+        self, folder: str | Path, *, prompt: str | Path | Prompt, reduction: str = "mean", **options: Any
+    ) -> None:
+        if reduction not in REDUCTIONS:
+            raise InputError(f"reduction={reduction!r}; choose 'mean' or 'sum'")
+        self.reduction = reduction
+        super().__init__(folder, prompt=prompt, **options)
+        if "query" in self.templates(1).slots:
+            raise InputError(
+                f"prompt {self.prompt.name!r} shows the query, whose likelihood is asked for; "
+                "choose one that does not, such as 'query-likelihood' or 'rankinggpt'"
+            )
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Mean or sum."""
+        return {"reduction": self.reduction}
+
+    def room(self, question: Question) -> int:
+        """The query's tokens stand behind the prompt, where one model reads both."""
+        return len(self._query(question)) if self.model.writes_behind else 0
+
+    def ask(self, asked: Sequence[Asked]) -> Given:
+        """One pass over prompts and queries."""
+        queries = [self._query(each.question) for each in asked]
+        found, work = self.model.likelihood([each.prompt for each in asked], queries)
+        totals = [numbers.double().sum().item() for numbers in found]
+        if self.reduction == "mean":
+            totals = [total / len(numbers) for total, numbers in zip(totals, found, strict=True)]
+        return Given([Graded(total) for total in totals], work)
+
+    def _query(self, question: Question) -> tuple[int, ...]:
+        return continuation(self.tokenizer, question.query.text.strip(), behind=self.tail)

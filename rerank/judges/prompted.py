@@ -1,0 +1,300 @@
+"""What all judges share that put a prompt to a language model: reading it, running it in batches, and the bill."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import ClassVar
+
+from rerank import checkpoints, prompts
+from rerank.engine import batches
+from rerank.engine.borders import Borders
+from rerank.engine.flops_estimate import Shape, estimated_flops
+from rerank.engine.loading import Loading
+from rerank.engine.prompt_tokens import Prompt, PromptTokens
+from rerank.engine.text_tokens import TextTokens, store_for
+from rerank.errors import InputError
+from rerank.judges.text_models import TextModel, Work, loaded_text_model
+from rerank.prompts.prompt import KINDS, identifiers
+from rerank.prompts.prompt import Prompt as PromptFile
+from rerank.questions import Answer, Bill, Compare, Grade, GradeSet, Permute, Pick, Question, Write
+from rerank.types import Document, Query
+
+__all__ = ["Asked", "Given", "PromptedJudge"]
+
+ASKS: dict[str, type] = {
+    "grade": Grade,
+    "grade-set": GradeSet,
+    "compare": Compare,
+    "pick": Pick,
+    "permute": Permute,
+    "write": Write,
+}
+"""The kind of question that a prompt file puts, by its `asks`."""
+
+SAID_ELSEWHERE = ("name", "source", "description", "targets")
+"""Of a prompt file, what no model sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as the model reads it."""
+
+    question: Question
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Answers to a batch of questions, or what went wrong with one; what they took; tokens written for each."""
+
+    answers: Sequence[Answer | Exception]
+    work: Work
+    written: Sequence[int] = ()
+
+
+class PromptedJudge(ABC):
+    """A language model that is asked by one prompt. Subclasses say how its answer is read.
+
+    Args:
+        folder: the checkpoint, as `rerank.checkpoints.fetch` gives it: a T5, or a causal language model.
+        prompt: the name of a prompt (`rerank list prompts`), a path that ends in .toml, or a prompt.
+        max_tokens: the most tokens of a prompt; documents are cut at their ends to fit, and counted. As many as the
+            model reads by default; a T5, whose positions have no end, 512.
+        token_budget: the most tokens in a forward pass; changes speed and memory, never a bit of a float32 CPU score.
+        device, dtype, quantize, adapter, device_map: as of `rerank.engine.loading.Loading`.
+        token_store: a folder in which the token ids of texts are kept for later runs; in memory by default.
+
+    Raises:
+        CheckpointError: when the folder holds no model that answers prompts.
+        InputError: when the prompt asks another kind of question, or an option does not fit the model.
+    """
+
+    answers: frozenset[type]
+    reads_ids: ClassVar[bool] = False
+    scoring: ClassVar[str]
+    """Name and version; changes when the same model and texts would give other answers."""
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        prompt: str | Path | PromptFile,
+        max_tokens: int | None = None,
+        token_budget: int | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        quantize: str | None = None,
+        adapter: str | Path | None = None,
+        device_map: str | None = None,
+        token_store: str | Path | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.prompt = prompt if isinstance(prompt, PromptFile) else prompts.find(prompt)
+        self.answers = self._checked_prompt()
+        loading = Loading(device, dtype, quantize, adapter, device_map)
+        self.model: TextModel = loaded_text_model(self.folder, loading, self.prompt.answer)
+        self.tokenizer = self.model.loaded.tokenizer
+        self.max_tokens = self._checked_tokens(max_tokens)
+        if token_budget is not None and token_budget < 1:
+            raise InputError(f"token_budget={token_budget}; a forward pass needs at least 1 token")
+        self.budget = batches.Budget(token_budget or self.model.budget)
+        self.shape = Shape.of(self.model.loaded.model.config)
+        self._borders = Borders(TextTokens(self.tokenizer, store_for(self.tokenizer, token_store)))
+        self.templates = lru_cache(maxsize=64)(self._template)
+        self.tail = self._tail()
+
+    @abstractmethod
+    def ask(self, asked: Sequence[Asked]) -> Given:
+        """The answers of one batch, in the order asked."""
+
+    def written(self, asked: Sequence[Asked], limits: Sequence[int], read: Callable[[Question, str], Answer]) -> Given:
+        """What `ask` gives where the model writes its answers.
+
+        Args:
+            asked: the questions.
+            limits: the most tokens that each answer may have.
+            read: an answer from its text, the beginning that the prompt gives it included.
+        """
+        texts, work = self.model.write([each.prompt for each in asked], limits)
+        answers = [
+            text if isinstance(text, Exception) else read(each.question, text.text)
+            for each, text in zip(asked, texts, strict=True)
+        ]
+        return Given(answers, work, [0 if isinstance(text, Exception) else text.tokens for text in texts])
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What else decides an answer, for its key and the ledger."""
+        return {}
+
+    def room(self, question: Question) -> int:
+        """Tokens of the context that the prompt must leave free, for what is written behind it."""
+        return 0
+
+    @property
+    def key(self) -> str:
+        """Hash of all that decides an answer."""
+        loaded = self.model.loaded
+        said = {field.name: getattr(self.prompt, field.name) for field in fields(self.prompt)}
+        parts = [
+            self.scoring,
+            checkpoints.fingerprint(self.folder),
+            *(f"{name}={value!r}" for name, value in said.items() if name not in SAID_ELSEWHERE),
+            f"chat={getattr(self.tokenizer, 'chat_template', None)!r}",
+            *(f"{name}={value}" for name, value in self.options.items()),
+            f"max_tokens={self.max_tokens}",
+            f"dtype={loaded.model.dtype}",
+            f"device={loaded.model.device.type}",
+            f"execution={self.model.execution}",
+            loaded.identity,
+        ]
+        hashed = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{self.scoring.partition(' ')[0]}-{hashed[:32]}"
+
+    @property
+    def token_budget(self) -> int:
+        """The most tokens in a forward pass, as it is now: halved when memory ran out."""
+        return self.budget.tokens
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """What was chosen at load, for the ledger."""
+        return {
+            "weights": checkpoints.origin(self.folder),
+            **self.model.loaded.choices,
+            "execution": self.model.execution,
+            "prompt": self.prompt.name,
+            **self.options,
+            "max tokens": str(self.max_tokens),
+            "token budget": str(self.token_budget),
+            "token store": self._borders.texts.store.place,
+        }
+
+    def answer(self, questions: Sequence[Question], bill: Bill) -> Iterator[tuple[int, Answer | Exception]]:
+        """Answer questions, batch by batch; those whose prompts begin alike stand together."""
+        for name, value in self.choices.items():
+            bill.note(name, value)
+        asked: dict[int, Asked] = {}
+        for index, question in enumerate(questions):
+            try:
+                asked[index] = Asked(question, self.render(question))
+            except InputError as error:
+                yield index, error
+        order = sorted(asked, key=lambda index: asked[index].prompt.segments)
+        lengths = [len(asked[index].prompt) for index in order]
+
+        def call(batch: list[int]) -> tuple[Given, float]:
+            started = time.perf_counter()
+            return self.ask([asked[order[place]] for place in batch]), time.perf_counter() - started
+
+        for batch, (given, seconds) in batches.run(lengths, self.budget, self.model.pack, call, bill):
+            indices = [order[place] for place in batch]
+            self._charge([asked[index] for index in indices], given, seconds, bill)
+            yield from zip(indices, given.answers, strict=True)
+
+    def render(self, question: Question) -> Prompt:
+        """The prompt of a question, its documents cut to fit.
+
+        Raises:
+            InputError: when the query leaves no room for them, or a text cannot be read.
+        """
+        shown = question.documents
+        most = self.max_tokens - self.room(question)
+        if most < 1:
+            raise InputError(
+                f"max_tokens={self.max_tokens} leaves no room for a prompt: {self.room(question)} tokens are for what "
+                "is written; allow more, or write less"
+            )
+        return self.templates(len(shown)).render(self.prompt.texts(question.query, shown), max_tokens=most)
+
+    def check_queries(self, queries: Sequence[Query]) -> None:
+        """Refuse queries that leave no room for a document, before any work is done.
+
+        Raises:
+            InputError: naming the first, and how many there are.
+        """
+        errors = [(query, error) for query in queries if (error := self._unreadable(query)) is not None]
+        if errors:
+            query, error = errors[0]
+            more = f" ({len(errors)} of {len(queries)} queries cannot be read)" if len(errors) > 1 else ""
+            raise InputError(f"query {query.query_id!r}: {error}{more}")
+
+    def labels(self, question: Question) -> list[str]:
+        """What the documents of a question are called, in the order shown."""
+        return identifiers(self.prompt.identifiers, len(question.documents))
+
+    def _unreadable(self, query: Query) -> InputError | None:
+        shown = [Document("a", "a")] * (2 if self.prompt.shows is None else self.prompt.shows)
+        try:
+            self.templates(len(shown)).render(self.prompt.texts(query, shown), max_tokens=self.max_tokens)
+        except InputError as error:
+            return error
+        return None
+
+    def _template(self, documents: int) -> PromptTokens:
+        return PromptTokens(self._borders, self.model.template(self.prompt.render(documents)))
+
+    def _tail(self) -> str:
+        """What an answer is read behind: the end of the prompt, or for a T5 the answer's beginning."""
+        if not self.model.writes_behind:
+            return self.prompt.answer
+        parts = self.templates(2 if self.prompt.shows is None else self.prompt.shows).template.parts
+        last = parts[-1]
+        return last if isinstance(last, str) else "a"  # behind a document the answer is another word
+
+    def _checked_prompt(self) -> frozenset[type]:
+        assert self.prompt.asks in KINDS
+        kind = ASKS[self.prompt.asks]
+        if kind not in self.answers:
+            able = " or ".join(sorted(name for name, each in ASKS.items() if each in self.answers))
+            raise InputError(
+                f"prompt {self.prompt.name!r} asks to {self.prompt.asks}, and {type(self).__name__} answers prompts "
+                f"that ask to {able}; choose another prompt or judge"
+            )
+        return frozenset({kind})
+
+    def _checked_tokens(self, asked: int | None) -> int:
+        if asked is None:
+            return self.model.usual
+        if not 1 <= asked <= self.model.longest:
+            raise InputError(f"max_tokens={asked}, but {self.folder.name} reads from 1 to {self.model.longest} tokens")
+        return asked
+
+    def _charge(self, asked: Sequence[Asked], given: Given, seconds: float, bill: Bill) -> None:
+        """Each query pays for its share of the tokens; calls and filler are charged to the first one."""
+        work, written = given.work, given.written or [0] * len(asked)
+        bill.charge(asked[0].question.query.query_id, calls=work.calls, tokens_padded=work.padded)
+        weights = [len(each.prompt) + count for each, count in zip(asked, written, strict=True)]
+        columns = zip(
+            asked,
+            written,
+            weights,
+            _split(work.tokens, weights),
+            _split(work.reused, weights),
+            _split(work.flops, weights),
+            strict=True,
+        )
+        for each, count, weight, tokens, reused, flops in columns:
+            amounts: dict[str, float] = {"tokens_real": tokens, "flops": flops, **each.prompt.amounts}
+            amounts["seconds"] = seconds * weight / sum(weights)
+            if reused:
+                amounts["tokens_reused"] = reused
+            if count:
+                amounts["tokens_generated"] = count
+            if self.shape is not None:
+                decoded = max(count, 1) if self.shape.encoder_decoder else count
+                amounts["flops_estimated"] = estimated_flops(self.shape, len(each.prompt), decoded)
+            bill.charge(each.question.query.query_id, **amounts)
+
+
+def _split(total: int, weights: Sequence[int]) -> list[int]:
+    """Whole shares that add up to the total."""
+    ends = [total * end // sum(weights) for end in accumulate(weights, initial=0)]
+    return [end - start for start, end in pairwise(ends)]

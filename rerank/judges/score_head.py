@@ -1,0 +1,48 @@
+"""Causal models with a score head: the last token's state, times a vector, is the score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rerank import checkpoints
+from rerank.errors import CheckpointError
+from rerank.judges.prompted import Asked, Given, PromptedJudge
+from rerank.judges.text_models import CausalText
+from rerank.prompts.prompt import Prompt
+from rerank.questions import Grade, Graded
+
+__all__ = ["ScoreHead"]
+
+
+class ScoreHead(PromptedJudge):
+    """RankLLaMA (Ma et al., 2023, https://arxiv.org/abs/2310.08319) and whatever else is a causal
+    `…ForSequenceClassification` with one logit, or two of which log P(second) is the score.
+
+    The prompt says what stands at its end: RankLLaMA's last token is its end token.
+
+    Args:
+        folder, prompt, options: as of `PromptedJudge`.
+
+    Raises:
+        CheckpointError: when the checkpoint has no such head.
+    """
+
+    answers = frozenset({Grade})
+    scoring = "score-head 1"
+
+    def __init__(self, folder: str | Path, *, prompt: str | Path | Prompt, **options: Any) -> None:
+        if (kind := checkpoints.kind(folder)) != "score-head":
+            raise CheckpointError(
+                f"{folder} is of kind {kind} and has no score head over a causal model; leave out the judge, or ask it "
+                "by judge='target-token'"
+            )
+        super().__init__(folder, prompt=prompt, **options)
+
+    def ask(self, asked: Sequence[Asked]) -> Given:
+        """One pass over the prompts."""
+        assert isinstance(self.model, CausalText)
+        logits, work = self.model.classify([each.prompt for each in asked])
+        scores = [row[0].item() if len(row) == 1 else row.double().log_softmax(0)[1].item() for row in logits]
+        return Given([Graded(score) for score in scores], work)
