@@ -34,8 +34,7 @@ bench: bench-cpu
 
 # BIN=/some/environment/bin measures with what is installed there; on a machine with a GPU nothing is installed at all
 bench-cpu: $(if $(filter $(VENV)/bin,$(BIN)),$(PEERS))
-	@$(BIN)/python -m benchmarks --group cpu
-	@$(BIN)/python -m benchmarks table
+	@$(BIN)/python -m benchmarks --group cpu; status=$$?; $(BIN)/python -m benchmarks table; exit $$status
 
 bench-gpu:
 	@$(GPU_PYTHON) -m benchmarks --group $(or $(GROUP),$(error say GROUP=encoders, t5, llm, pairwise, listwise or kernels))
