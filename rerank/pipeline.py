@@ -169,7 +169,7 @@ class Pipeline(Stage):
         for number, table in enumerate(tables, start=1):
             stages.check(table, dataset, f"{where}: stage {number}")
             if "cutoff" in table:
-                name = table.get("reranker") or table["retriever"]
+                name = next(table[kind] for kind in stages.KINDS if kind in table)
                 check_cutoff(f"{where}: stage {number}: {name}", table["cutoff"])
 
     def dump(self) -> str:

@@ -10,17 +10,21 @@ from typing import Any, get_type_hints
 from rerank import config, registry
 from rerank.errors import ConfigError, UnknownName
 
-__all__ = ["check", "converted", "dump", "make"]
+__all__ = ["KINDS", "check", "converted", "dump", "make"]
 
-NAMED = {"algorithm": str, "judge": str, "long_documents": str}
+NAMED = {"algorithm": str, "dates": str, "judge": str, "long_documents": str, "now": str, "similarity": str}
 """Options that may be objects in Python; a file can only name them."""
+
+KINDS = ("retriever", "reranker", "step")
+"""What a table may be: its key names the stage. A step orders candidates anew and asks no model."""
 
 
 def make(table: Mapping[str, Any], dataset: object, where: str) -> tuple[Any, dict[str, Any]]:
     """The stage that a table describes, and the table with the default of every option filled in.
 
-    `retriever = NAME` is made by the registered class's `of`, or else by its constructor; `reranker = NAME` by the
-    constructor of `Reranker` with the name in front. Whatever has an argument `dataset` is given the dataset.
+    `retriever = NAME` is made by the registered class's `of`, or else by its constructor; `step = NAME` by that of the
+    registered class; `reranker = NAME` by that of `Reranker` with the name in front. Whatever has an argument `dataset`
+    is given the dataset.
     `cutoff` is for the pipeline; every other key is an argument.
 
     Raises:
@@ -80,9 +84,9 @@ def _read(
 def _named(table: Mapping[str, Any], where: str) -> tuple[str, str]:
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where} is {table!r}; it must be a table")
-    kinds = [kind for kind in ("retriever", "reranker") if kind in table]
+    kinds = [kind for kind in KINDS if kind in table]
     if len(kinds) != 1:
-        raise ConfigError(f"{where}: a stage has a key 'retriever' or a key 'reranker', and not both")
+        raise ConfigError(f"{where}: a stage has a key 'retriever', 'reranker' or 'step', and no more than one of them")
     name = table[kinds[0]]
     if not isinstance(name, str):
         raise ConfigError(f"{where}: {kinds[0]} is {name!r}; it must be a name")
@@ -93,6 +97,8 @@ def _maker(kind: str, name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """What makes the stage, and the arguments that stand in front."""
     if kind == "reranker":
         return registry.load("stage", "reranker"), (name,)
+    if kind == "step":
+        return registry.load("step", name), ()
     retriever = registry.load("retriever", name)
     return getattr(retriever, "of", retriever), ()
 
