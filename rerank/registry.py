@@ -68,6 +68,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "bm25": "retrievers.bm25:BM25",
         "saved": "retrievers.saved:SavedRun",
     },
+    "step": {
+        "mmr": "rerank.rerankers.diversity:MMR",
+        "recency": "rerank.rerankers.diversity:Recency",
+    },
     "stage": {
         "reranker": "rerank.rerankers.reranker:Reranker",
     },
