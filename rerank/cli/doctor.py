@@ -32,6 +32,8 @@ REQUIREMENT = re.compile(r"^(?P<name>[\w.-]+)(?:\[(?P<extras>[\w,.-]+)\])?.*extr
 
 @click.command("doctor")
 @names.model_option(required=False, help="Load this checkpoint, and show what is chosen for it.")
+@names.algorithm_option()
+@names.judge_options
 @names.token_options
 @names.device_options
 @with_screen

@@ -19,6 +19,7 @@ __all__ = [
     "dataset_option",
     "device_options",
     "file_type",
+    "judge_options",
     "measures_option",
     "model_option",
     "output_option",
@@ -151,6 +152,26 @@ def algorithm_option() -> Callable[[Command], Command]:
         shell_complete=completing(registered("algorithm")),
         help="How the model is asked (`rerank list algorithms`).  [default: the checkpoint's own]",
     )
+
+
+def judge_options(command: Command) -> Command:
+    """--judge and --prompt."""
+    for decorate in (
+        click.option(
+            "--prompt",
+            metavar="NAME",
+            shell_complete=completing(prompt_names, files=True),
+            help="What a T5 or a causal language model is asked (`rerank list prompts`), or a TOML file.",
+        ),
+        click.option(
+            "--judge",
+            metavar="NAME",
+            shell_complete=completing(registered("judge")),
+            help="How it is asked (`rerank list judges`).  [default: the checkpoint's own, or the prompt's usual one]",
+        ),
+    ):
+        command = decorate(command)
+    return command
 
 
 def token_options(command: Command) -> Command:

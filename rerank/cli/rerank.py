@@ -65,6 +65,7 @@ class Source:
 @click.option("--requests", type=names.file_type, metavar="FILE", help="JSONL requests to rerank, with their texts.")
 @names.model_option()
 @names.algorithm_option()
+@names.judge_options
 @names.token_options
 @names.device_options
 @click.option(
@@ -112,12 +113,13 @@ def rerank(
     record = chosen_journal(output, journal, no_journal, source.path)
     if ledger is not None:
         check_new_file(ledger, source.path, output, record)
-    check_model(model, options["algorithm"])
+    check_model(model, options["algorithm"], options["judge"], options["prompt"])
     rankings = source.rankings()
     if not _is_jsonl(output):
         run_scores(rankings)  # ids that cannot stand in a TREC file are seen now and not at the end
     fetch_model(model, screen)
-    check_model(model, options["algorithm"])  # again: what kind of model it is shows when it is here
+    # again: what kind of model it is shows when it is here
+    check_model(model, options["algorithm"], options["judge"], options["prompt"])
     with interruptible(record), closing(_loaded(model, record, options), screen) as reranker:
         ranked = reranked(reranker, rankings, screen, cutoff=cutoff)
         _write(output, [ranking[:keep] for ranking in ranked], _tag(reranker.name))

@@ -43,6 +43,7 @@ __all__ = ["run"]
 )
 @names.model_option(required=False, help="The reranker's checkpoint: a name, a hub id, or a folder.")
 @names.algorithm_option()
+@names.judge_options
 @names.token_options
 @names.device_options
 @click.option("--keep", type=names.count_type, metavar="N", help="Write the best N of each query alone.")
@@ -139,10 +140,10 @@ def _fetch(tables: Sequence[Mapping[str, Any]], screen: Screen) -> None:
     """Check every model before the first is downloaded, and again what a download alone can tell."""
     rerankers = rerankers_of(tables)
     for table in rerankers:
-        check_model(table["reranker"], table.get("algorithm"), table.get("judge"))
+        check_model(table["reranker"], table.get("algorithm"), table.get("judge"), table.get("prompt"))
     for table in rerankers:
         fetch_model(table["reranker"], screen)
-        check_model(table["reranker"], table.get("algorithm"), table.get("judge"))
+        check_model(table["reranker"], table.get("algorithm"), table.get("judge"), table.get("prompt"))
 
 
 class Watched(Stage):

@@ -18,8 +18,9 @@ LIKE_A_WORD = "▁"
 def target_ids(tokenizer: Any, words: Sequence[str], *, behind: str) -> tuple[int, ...]:
     """The token of each word.
 
-    A word is tried as it would be written behind a text, with or without a space; one that says its space itself is
-    tried as it stands. A word that begins with "▁", or that the tokenizer knows as a special token, is looked up.
+    Words are written as a text would go on: with a space behind a word, without one behind a line break or a bracket,
+    and behind a colon in the first of these two ways that makes one token of each of them. A word that says its space
+    itself is taken as it stands; one that begins with "▁", or that the tokenizer knows as special, is looked up.
 
     Args:
         tokenizer: of transformers.
@@ -29,41 +30,44 @@ def target_ids(tokenizer: Any, words: Sequence[str], *, behind: str) -> tuple[in
     Raises:
         InputError: when a word is several tokens there, which it names, or two words are the same token.
     """
-    ids = tuple(_token(tokenizer, word, behind) for word in words)
-    if len(set(ids)) < len(ids):
-        raise InputError(f"the targets {', '.join(map(repr, words))} are tokens {ids}: two of them are the same")
-    return ids
+    tried = [[_pieces(tokenizer, f"{space}{word}", word, behind) for word in words] for space in _spaces(behind)]
+    chosen = next((pieces for pieces in tried if all(len(ids) == 1 for ids in pieces)), tried[0])
+    for word, ids in zip(words, chosen, strict=True):
+        if len(ids) != 1:
+            raise _no_token(tokenizer, word, ids, behind)
+    found = tuple(ids[0] for ids in chosen)
+    if len(set(found)) < len(found):
+        raise InputError(f"the targets {', '.join(map(repr, words))} are tokens {found}: two of them are the same")
+    return found
 
 
 def continuation(tokenizer: Any, text: str, *, behind: str) -> tuple[int, ...]:
     """The tokens of a text behind another. Those of the text by itself, where the tokenizer reads across the border."""
-    spelt = _spellings(text, behind)[0]
+    spelt = _spaces(behind)[0] + text
     return _behind(tokenizer, spelt, behind) or _ids(tokenizer, spelt)
 
 
-def _token(tokenizer: Any, word: str, behind: str) -> int:
+def _pieces(tokenizer: Any, spelt: str, word: str, behind: str) -> tuple[int, ...]:
     if word.startswith(LIKE_A_WORD) or word in tokenizer.all_special_tokens:
         known = tokenizer.get_vocab().get(word)
-        if known is None:
-            raise InputError(f"the tokenizer has no token {word!r}")
-        return int(known)
-    for spelt in _spellings(word, behind):
-        ids = _behind(tokenizer, spelt, behind)
-        if len(ids) == 1:
-            return ids[0]
-    pieces = tokenizer.convert_ids_to_tokens(_ids(tokenizer, _spellings(word, behind)[0]))
-    raise InputError(
-        f"the target {word!r} must be one token behind {behind[-20:]!r}, and the tokenizer reads it as "
-        f"{', '.join(map(repr, pieces))}; choose another word"
-    )
+        return () if known is None else (int(known),)
+    return _behind(tokenizer, word if word[:1].isspace() else spelt, behind)
 
 
-def _spellings(word: str, behind: str) -> list[str]:
-    """How a word may be written behind a text, the likelier first."""
-    if word[:1].isspace() or not behind:
-        return [word]
-    spaced = behind[-1].isalnum() or behind.endswith(SPACED)
-    return [f" {word}", word] if spaced else [word, f" {word}"]
+def _no_token(tokenizer: Any, word: str, ids: Sequence[int], behind: str) -> InputError:
+    where = f"behind {behind[-20:]!r}" if behind else "at the beginning of an answer"
+    pieces = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(list(ids))))
+    read = f"reads it as {pieces}" if pieces else "reads it together with that, or has no such token"
+    return InputError(f"the target {word!r} must be one token {where}, and the tokenizer {read}; choose another word")
+
+
+def _spaces(behind: str) -> tuple[str, ...]:
+    """What may stand between a text and the word that goes on with it, the likelier first."""
+    if not behind:
+        return ("",)
+    if behind[-1].isalnum():
+        return (" ",)
+    return (" ", "") if behind.endswith(SPACED) else ("",)
 
 
 def _behind(tokenizer: Any, text: str, behind: str) -> tuple[int, ...]:

@@ -18,27 +18,7 @@ from rerank.questions import Answer, Question
 from rerank.types import Document, Query
 
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-WORDS = [
-    "Berlin",
-    "has",
-    "people",
-    "and",
-    "museums;",
-    "the",
-    "wall",
-    "fell",
-    "in",
-    "1989,",
-    "(3,520,031)",
-    "inhabitants",
-    "of",
-    "a",
-    "city",
-    "known",
-    "as",
-    "New",
-    "York.",
-]
+WORDS = ("Berlin", "has", "people", "museums;", "the", "wall", "fell", "1989,", "(3,520,031)", "inhabitants", "York.")
 QUERY = Query("q", "how many people live in Berlin?")
 DOCUMENTS = (
     Document("a", "Berlin has 3,520,031 registered inhabitants in an area of 891.82 square kilometers."),
