@@ -129,7 +129,7 @@ def text_in(judge: Any) -> Callable[[Work], Outcome]:
 
 def kept_tokens(judge: Any, other: str) -> Callable[[Work], Outcome]:
     """The same with documents whose tokens are kept from another query that was asked of them before, untimed."""
-    from rerank.engine.token_store import MemoryTokens
+    from rerank.engine.texts.token_store import MemoryTokens
 
     stores: dict[int, MemoryTokens] = {}
 
@@ -208,7 +208,7 @@ def _ranked(judge: Any, work: Work) -> Outcome:
 
 def _forget_tokens(judge: Any) -> None:
     """Empty what the judge keeps of texts it has tokenised."""
-    from rerank.engine.token_store import MemoryTokens
+    from rerank.engine.texts.token_store import MemoryTokens
 
     judge.tokens.texts.store = MemoryTokens()
 

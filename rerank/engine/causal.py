@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rerank.engine.causal_answers import Held, Likelihoods, Mass, Scored, finite
-from rerank.engine.causal_families import check_causal, context_limit
-from rerank.engine.causal_head import Head
-from rerank.engine.causal_kept import Kept
-from rerank.engine.causal_mass import MassReader, segment_sums
-from rerank.engine.causal_model import CausalModel
-from rerank.engine.causal_plan import Ids, Mark
-from rerank.engine.causal_prompts import Keep, Limits, Prompt, Targets, kept
-from rerank.engine.causal_run import Computation, Cost, Watch
+from rerank.engine.decoders.answers import Held, Likelihoods, Mass, Scored, finite
+from rerank.engine.decoders.families import check_causal, context_limit
+from rerank.engine.decoders.head import Head
+from rerank.engine.decoders.kept import Kept
+from rerank.engine.decoders.mass import MassReader, segment_sums
+from rerank.engine.decoders.model import CausalModel
+from rerank.engine.decoders.plan import Ids, Mark
+from rerank.engine.decoders.prompts import Keep, Limits, Prompt, Targets, kept
+from rerank.engine.decoders.run import Computation, Cost, Watch
 from rerank.errors import CheckpointError, InputError
 
 __all__ = ["CausalLM", "Cost", "Held", "Likelihoods", "Mass", "Scored"]
@@ -43,7 +43,7 @@ class CausalLM:
     Args:
         model: a transformers `…ForCausalLM` or `…ForSequenceClassification` in evaluation mode, on its device. It is
             changed: load it afresh for anything else.
-        mode: "sdpa" or "kernel", see `causal_attention`; by default chosen by the device.
+        mode: "sdpa" or "kernel", see `decoders.attention`; by default chosen by the device.
         budget: tokens of a forward pass, at most; a piece of a segment that is longer goes alone. By default by the
             device.
         keep_bytes: of keys and values that calls with `keep` may leave for later ones.

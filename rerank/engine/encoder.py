@@ -2,11 +2,11 @@
 
 How a model is run is chosen when it is loaded:
 
-- `packed` (CPU, families of `families.py`): all texts of a batch in one row, attention text by text (`encoder_packed`).
+- `packed` (CPU, families of `encoders.families`): all texts of a batch in one row, attention text by text (`encoders.packed`).
 - `varlen` (CUDA, the same families): the row through kernels that take all texts at once, in passes of fixed sizes that
-  are recorded as CUDA graphs (`encoder_varlen`).
+  are recorded as CUDA graphs (`encoders.varlen`).
 - `padded`: the family's backbone over a rectangle of texts of similar length, where the kernels cannot run.
-- `single` (CPU) and `stock` (CUDA), any other model: its own forward, one text at a time or padded (`encoder_padded`).
+- `single` (CPU) and `stock` (CUDA), any other model: its own forward, one text at a time or padded (`encoders.padded`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rerank.engine.encoder_choice import (
+from rerank.engine.encoders.choice import (
     Mode,
     Options,
     Pass,
@@ -28,10 +28,10 @@ from rerank.engine.encoder_choice import (
     probes,
     without_padding,
 )
-from rerank.engine.encoder_layers import HEAD_ROWS
-from rerank.engine.encoder_packed import Pooling
-from rerank.engine.encoder_padded import PaddedPass, StockPass, single
-from rerank.engine.families import FAMILIES, check_encoder, head_of, head_size, keep_head_in_float32
+from rerank.engine.encoders.families import FAMILIES, check_encoder, head_of, head_size, keep_head_in_float32
+from rerank.engine.encoders.layers import HEAD_ROWS
+from rerank.engine.encoders.packed import Pooling
+from rerank.engine.encoders.padded import PaddedPass, StockPass, single
 from rerank.engine.tokens import Pair
 
 __all__ = ["HEAD_ROWS", "Encoder", "Scored"]

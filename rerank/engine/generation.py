@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rerank.engine.causal import CausalLM
-from rerank.engine.generation_requests import GenerationCost, Request, Written, check
-from rerank.engine.generation_run import Outcome, Writing
+from rerank.engine.writing.requests import GenerationCost, Request, Written, check
+from rerank.engine.writing.run import Outcome, Writing
 from rerank.errors import InputError
 
 __all__ = ["Generated", "Outcome", "Request", "Writer", "Writing", "Written"]

@@ -14,10 +14,10 @@ from types import TracebackType
 
 from rerank.cost import Ledger
 from rerank.engine.journal import Journal
-from rerank.engine.memory import Memory
-from rerank.engine.retries import Retry
-from rerank.engine.tasks import Progress, Task
-from rerank.engine.worker import Worker
+from rerank.engine.scheduling.memory import Memory
+from rerank.engine.scheduling.retries import Retry
+from rerank.engine.scheduling.tasks import Progress, Task
+from rerank.engine.scheduling.worker import Worker
 from rerank.errors import InputError, JudgeError
 from rerank.questions import Judge, Plan
 from rerank.types import Ranking

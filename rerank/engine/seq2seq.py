@@ -2,14 +2,14 @@
 
 Three ways of running a model, chosen by its device:
 
-- `packed` (CPU): texts of a batch in one row without padding (`t5_encoder`), the decoder over `DECODER_ROWS` rows at a
+- `packed` (CPU): texts of a batch in one row without padding (`t5.encoder`), the decoder over `DECODER_ROWS` rows at a
   time, each of which attends to its own states. In float32 the bits of a score do not depend on its batch, its order,
   its neighbours, or on one or two threads.
 - `varlen` (CUDA): the same row of texts through the `varlen_attention` op, the decoder over a rectangle of texts of
   similar length. `deterministic=True` gives every product a shape that the batch does not change.
 - `padded`: transformers' own encoder over a rectangle of texts.
 
-All fold the decoder's cross-attention into its queries (`t5_decoder`), and the output head is float32 in all.
+All fold the decoder's cross-attention into its queries (`t5.decoder`), and the output head is float32 in all.
 Fusion-in-decoder is the same thing with several texts under one decoder row: the states of a group follow each other.
 """
 
@@ -23,15 +23,15 @@ import torch
 from torch import Tensor
 
 from rerank.engine.packing import by_length, in_order
-from rerank.engine.t5_choice import Allowed, Sampling
-from rerank.engine.t5_decoder import DECODER_ROWS, FoldedDecoder
-from rerank.engine.t5_encoder import Work, rectangle
-from rerank.engine.t5_head import OutputHead
-from rerank.engine.t5_memory import PaddedMemory, RaggedMemory
-from rerank.engine.t5_model import check_t5
-from rerank.engine.t5_results import Encoded, Likelihood, Scored, Written
-from rerank.engine.t5_texts import Groups, TextEncoder, check_ids, compare
-from rerank.engine.t5_writing import Writer
+from rerank.engine.t5.choice import Allowed, Sampling
+from rerank.engine.t5.decoder import DECODER_ROWS, FoldedDecoder
+from rerank.engine.t5.encoder import Work, rectangle
+from rerank.engine.t5.head import OutputHead
+from rerank.engine.t5.memory import PaddedMemory, RaggedMemory
+from rerank.engine.t5.model import check_t5
+from rerank.engine.t5.results import Encoded, Likelihood, Scored, Written
+from rerank.engine.t5.texts import Groups, TextEncoder, check_ids, compare
+from rerank.engine.t5.writing import Writer
 from rerank.errors import InputError, JudgeError
 
 __all__ = ["Encoded", "EncoderDecoder", "Likelihood", "Sampling", "Scored", "TextEncoder", "Written"]

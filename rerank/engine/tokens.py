@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rerank.engine.text_tokens import TextIds, TextTokens, unreadable
-from rerank.engine.token_store import Ids, TokenStore
+from rerank.engine.texts.text_tokens import TextIds, TextTokens, unreadable
+from rerank.engine.texts.token_store import Ids, TokenStore
 from rerank.errors import CheckpointError, InputError
 
 __all__ = ["Pair", "PairTokens"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rerank.engine.causal import CausalLM
-from rerank.engine.prompt_tokens import Prompt as Rendered
-from rerank.engine.prompt_tokens import Slot
+from rerank.engine.texts.prompt_tokens import Prompt as Rendered
+from rerank.engine.texts.prompt_tokens import Slot
 from rerank.errors import CheckpointError, InputError
 from rerank.judges.prompted import Asked, Given, PromptedJudge
 from rerank.judges.text_models import CausalText, Work

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rerank.engine.prompt_tokens import Prompt as Rendered
+from rerank.engine.texts.prompt_tokens import Prompt as Rendered
 from rerank.errors import InputError
 from rerank.judges.labels import Labels
 from rerank.judges.prompted import Asked, Given, PromptedJudge

@@ -14,7 +14,7 @@ from rerank.engine import batches, packing
 from rerank.engine.encoder import Encoder
 from rerank.engine.flops_estimate import Shape, estimated_flops
 from rerank.engine.loading import Loading, load, longest_input
-from rerank.engine.text_tokens import store_for
+from rerank.engine.texts.text_tokens import store_for
 from rerank.engine.tokens import Pair, PairTokens
 from rerank.engine.windows import document_windows
 from rerank.errors import CheckpointError, InputError, JudgeError
@@ -22,7 +22,7 @@ from rerank.questions import Bill, Grade, Graded, Question
 from rerank.types import Document, Query
 
 if TYPE_CHECKING:
-    from rerank.engine.openvino import OpenvinoEncoder
+    from rerank.engine.encoders.openvino import OpenvinoEncoder
 
 __all__ = ["CrossEncoder"]
 
@@ -230,8 +230,8 @@ def _for_int8(device: str | None, **others: object) -> str:
 
 def _int8_encoder(model: Any, tokens: PairTokens, folder: Path, deterministic: bool) -> OpenvinoEncoder:
     """Calibrated on the texts that ship for it."""
-    from rerank.engine.int8_calibration import sample
-    from rerank.engine.openvino import OpenvinoEncoder
+    from rerank.engine.encoders.int8_calibration import sample
+    from rerank.engine.encoders.openvino import OpenvinoEncoder
 
     pairs = [pair for pair in tokens.pairs(*sample()) if isinstance(pair, Pair)]
     return OpenvinoEncoder(model, pairs, fingerprint=checkpoints.fingerprint(folder), deterministic=deterministic)

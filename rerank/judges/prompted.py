@@ -14,11 +14,11 @@ from typing import ClassVar
 
 from rerank import checkpoints, prompts
 from rerank.engine import batches
-from rerank.engine.borders import Borders
 from rerank.engine.flops_estimate import Shape, estimated_flops
 from rerank.engine.loading import Loading
-from rerank.engine.prompt_tokens import Prompt, PromptTokens
-from rerank.engine.text_tokens import TextTokens, store_for
+from rerank.engine.texts.borders import Borders
+from rerank.engine.texts.prompt_tokens import Prompt, PromptTokens
+from rerank.engine.texts.text_tokens import TextTokens, store_for
 from rerank.errors import InputError
 from rerank.judges.text_models import TextModel, Work, loaded_text_model
 from rerank.prompts.prompt import KINDS, identifiers

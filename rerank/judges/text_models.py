@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from rerank import checkpoints
 from rerank.engine import packing
-from rerank.engine.chat import chat
 from rerank.engine.loading import Loaded, Loading, load, longest_input
-from rerank.engine.prompt_tokens import Prompt, Slot, Template
+from rerank.engine.texts.chat import chat
+from rerank.engine.texts.prompt_tokens import Prompt, Slot, Template
 from rerank.errors import CheckpointError, JudgeError
 from rerank.prompts import Blank, Message
 

@@ -75,3 +75,22 @@ def test_what_does_not_go_together_is_refused(refused, scored):
     said = refused("calibrate", "--run", run, "--qrels", scored / "qrels.tsv", "--output", output, "--method", "plat")
     assert "no calibration method is called 'plat'; did you mean 'platt'?" in said
     assert not output.exists()
+
+
+def test_windows_of_long_documents_from_the_command_line(command, collection, run_file, model, tmp_path):
+    result = command(
+        "rerank", "--dataset", collection, "--run", run_file, "--model", model, "--cutoff", 5, "--json",
+        "--long-documents", "max", "--window-tokens", 4, "--output", tmp_path / "out.trec",
+    )  # fmt: skip
+
+    ledger = json.loads(result.stdout)["ledger"]
+    assert result.exit_code == 0
+    assert ledger["windows"] > 6
+    assert ledger["notes"]["long documents"] == "max, window 4, stride window"
+
+
+def test_steps_and_calibrations_are_listed(command):
+    listed = json.loads(command("list", "--json").stdout)["names"]
+
+    assert set(listed["steps"]) == {"mmr", "recency"}
+    assert set(listed["calibrations"]) == {"platt", "temperature", "isotonic"}

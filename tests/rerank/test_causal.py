@@ -15,8 +15,8 @@ from torch import nn
 
 from rerank.engine import linear
 from rerank.engine.causal import CausalLM
-from rerank.engine.causal_families import FAMILIES
-from rerank.engine.causal_head import HEAD_ROWS
+from rerank.engine.decoders.families import FAMILIES
+from rerank.engine.decoders.head import HEAD_ROWS
 from rerank.errors import CheckpointError, InputError, JudgeError
 
 TARGETS = [7, 9, 150]
@@ -158,7 +158,7 @@ def test_other_cuts_of_the_same_tokens_agree_up_to_rounding(causal):
 
 
 def test_segments_longer_than_a_piece_are_cut(causal, monkeypatch):
-    monkeypatch.setattr("rerank.engine.causal_plan.PIECE", 16)
+    monkeypatch.setattr("rerank.engine.decoders.plan.PIECE", 16)
     model = causal("gemma2")
     prompts = random_prompts(8, seed=9, longest=100)
     continuations = [tuple(range(1, 40))] * 8
@@ -316,8 +316,8 @@ def test_a_rotary_embedding_that_depends_on_positions_alone_is_taken(causal):
 
 
 def test_a_model_that_disagrees_with_its_own_forward_is_refused_at_load(causal, monkeypatch):
-    monkeypatch.setattr("rerank.engine.causal_model.settled_rows", lambda rows, widths, threads: rows)
-    monkeypatch.setattr("rerank.engine.causal_model.Row.position", 0)
+    monkeypatch.setattr("rerank.engine.decoders.model.settled_rows", lambda rows, widths, threads: rows)
+    monkeypatch.setattr("rerank.engine.decoders.model.Row.position", 0)
 
     with pytest.raises(CheckpointError, match="packed rows change the hidden states"):
         CausalLM(causal("llama"))

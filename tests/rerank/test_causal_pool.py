@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.engine.causal_kept import Kept, digests
-from rerank.engine.causal_plan import PIECE, depth_first, last_uses, passes, places
-from rerank.engine.kv_pool import KeyValues, joined
+from rerank.engine.decoders.kept import Kept, digests
+from rerank.engine.decoders.kv_pool import KeyValues, joined
+from rerank.engine.decoders.plan import PIECE, depth_first, last_uses, passes, places
 from rerank.engine.prefix import Trie
 
 SEGMENTS = st.lists(st.integers(0, 2), min_size=1, max_size=3).map(tuple)

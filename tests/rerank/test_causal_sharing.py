@@ -214,8 +214,8 @@ def test_the_same_tokens_cut_elsewhere_are_not_found(causal):
 
 def test_held_prompts_are_continued_token_by_token(causal):
     """A decode step is one row a sequence; what it reads of the prompts is shared."""
-    from rerank.engine.causal_model import Ask, Row
-    from rerank.engine.t5_encoder import Work
+    from rerank.engine.decoders.model import Ask, Row
+    from rerank.engine.t5.encoder import Work
 
     prompts = [(RULE, QUERY, document) for document in DOCS[:3]]
     written = [ids(6, seed) for seed in (1, 2, 3)]

@@ -13,7 +13,7 @@ from torch import nn
 
 from rerank.engine import linear
 from rerank.engine.encoder import HEAD_ROWS, Encoder
-from rerank.engine.families import FAMILIES
+from rerank.engine.encoders.families import FAMILIES
 from rerank.errors import CheckpointError
 
 INPUTS = int(os.environ.get("RERANK_TEST_INPUTS", "14"))
@@ -203,7 +203,7 @@ def test_half_precision_keeps_its_head_in_float32():
 
 
 def test_a_packed_pass_that_changes_scores_is_refused_at_load(monkeypatch):
-    from rerank.engine.encoder_attention import TextAttention
+    from rerank.engine.encoders.attention import TextAttention
 
     monkeypatch.setattr(TextAttention, "forward", lambda self, q, k, v, row: v.flatten(1))
     with pytest.raises(CheckpointError, match="packed attention changes the outputs"):

@@ -10,8 +10,8 @@ import torch
 import transformers
 from encoder_models import OPTIONS, classifier, pair_of, random_pairs
 
-from rerank.engine.encoder_embed import Embedder
-from rerank.engine.families import FAMILIES
+from rerank.engine.encoders.embed import Embedder
+from rerank.engine.encoders.families import FAMILIES
 from rerank.errors import CheckpointError, UnknownName
 
 KNOWN = [name for name in OPTIONS if name.split()[0] in FAMILIES and "logits" not in name and "mean" not in name]

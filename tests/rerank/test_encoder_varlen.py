@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank.engine.encoder import Encoder
-from rerank.engine.encoder_varlen import FEWEST_ROWS, fixed_sizes, rounded_rows, sizes_of
-from rerank.engine.families import FAMILIES
+from rerank.engine.encoders.families import FAMILIES
+from rerank.engine.encoders.varlen import FEWEST_ROWS, fixed_sizes, rounded_rows, sizes_of
 from rerank.errors import InputError, UnknownName
 
 KNOWN = [name for name in OPTIONS if name.split()[0] in FAMILIES]

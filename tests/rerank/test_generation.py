@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank.cost import UNITS
-from rerank.engine import generation_text
 from rerank.engine.causal import CausalLM
-from rerank.engine.choosing import drawn
 from rerank.engine.generation import Request, Writer
-from rerank.engine.stopping import Decoder
+from rerank.engine.writing import text as generation_text
+from rerank.engine.writing.choosing import drawn
+from rerank.engine.writing.stopping import Decoder
 from rerank.errors import InputError, JudgeError
 
 NEVER: frozenset[int] = frozenset()
@@ -86,10 +86,10 @@ def test_greedy_texts_are_those_of_transformers(name, causal):
 def test_smollm2_writes_what_transformers_writes(smollm):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from rerank.engine.borders import Borders
-    from rerank.engine.chat import chat
-    from rerank.engine.prompt_tokens import PromptTokens, Slot
-    from rerank.engine.text_tokens import TextTokens
+    from rerank.engine.texts.borders import Borders
+    from rerank.engine.texts.chat import chat
+    from rerank.engine.texts.prompt_tokens import PromptTokens, Slot
+    from rerank.engine.texts.text_tokens import TextTokens
 
     tokenizer = AutoTokenizer.from_pretrained(smollm)
     model = AutoModelForCausalLM.from_pretrained(smollm, dtype=torch.float32).eval()

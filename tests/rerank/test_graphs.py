@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rerank.engine.graphs import Graphs, Recorded
+from rerank.engine.encoders.graphs import Graphs, Recorded
 
 
 class Replay:

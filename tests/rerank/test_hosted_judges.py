@@ -18,8 +18,8 @@ from rerank.algorithms.pointwise import pointwise
 from rerank.algorithms.windows import sliding_windows
 from rerank.cost import Ledger
 from rerank.engine.journal import Journal
-from rerank.engine.retries import Retry
 from rerank.engine.scheduler import Scheduler
+from rerank.engine.scheduling.retries import Retry
 from rerank.errors import DeadlineExceeded, FileError, InputError, JudgeError, Transient
 from rerank.questions import Announce, Grade, Graded, Permute, Permuted
 

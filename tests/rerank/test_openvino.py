@@ -15,8 +15,8 @@ from scipy.stats import kendalltau
 
 from rerank import Dataset
 from rerank.cost import Ledger
-from rerank.engine import int8_calibration as calibration
 from rerank.engine.encoder import Encoder
+from rerank.engine.encoders import int8_calibration as calibration
 from rerank.engine.tokens import Pair
 from rerank.errors import CheckpointError, FileError, InputError, MissingExtra
 from rerank.judges.cross_encoder import CrossEncoder
@@ -24,7 +24,7 @@ from rerank.questions import Grade
 
 pytest.importorskip("openvino", reason="needs the 'openvino' extra")
 
-from rerank.engine.openvino import OpenvinoEncoder
+from rerank.engine.encoders.openvino import OpenvinoEncoder
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {},

@@ -15,12 +15,12 @@ from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rerank.cost import UNITS
-from rerank.engine.borders import Borders
-from rerank.engine.chat import chat
 from rerank.engine.prefix import Trie
-from rerank.engine.prompt_tokens import PromptTokens, Slot, Template
-from rerank.engine.shares import shares
-from rerank.engine.text_tokens import TextTokens
+from rerank.engine.texts.borders import Borders
+from rerank.engine.texts.chat import chat
+from rerank.engine.texts.prompt_tokens import PromptTokens, Slot, Template
+from rerank.engine.texts.shares import shares
+from rerank.engine.texts.text_tokens import TextTokens
 from rerank.errors import InputError
 
 QUERY, A, B = Slot("query"), Slot("a", cut=True), Slot("b", cut=True)

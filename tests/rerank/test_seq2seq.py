@@ -15,9 +15,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from rerank.engine import linear
 from rerank.engine.seq2seq import EncoderDecoder
-from rerank.engine.t5_decoder import DECODER_ROWS
-from rerank.engine.t5_encoder import PASS_ROWS, PackedEncoder, Work
-from rerank.engine.t5_model import FAMILIES
+from rerank.engine.t5.decoder import DECODER_ROWS
+from rerank.engine.t5.encoder import PASS_ROWS, PackedEncoder, Work
+from rerank.engine.t5.model import FAMILIES
 from rerank.errors import CheckpointError, InputError, JudgeError
 
 SMALL = {
@@ -487,7 +487,7 @@ def test_a_model_that_cannot_be_run_is_refused(how, complaint):
 
 
 def test_a_model_that_disagrees_with_its_own_forward_is_refused_at_load(monkeypatch):
-    import rerank.engine.t5_head as module
+    import rerank.engine.t5.head as module
 
     monkeypatch.setattr(module, "head_scale", lambda config: 1.0)
     with pytest.raises(CheckpointError, match="changes the scores"):

@@ -11,7 +11,7 @@ import transformers
 from torch import nn
 
 from rerank.engine.seq2seq import EncoderDecoder, TextEncoder
-from rerank.engine.t5_model import FAMILIES
+from rerank.engine.t5.model import FAMILIES
 from rerank.errors import CheckpointError, InputError, JudgeError
 
 SMALL = {"vocab_size": 150, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 3}

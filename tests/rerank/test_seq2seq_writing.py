@@ -13,9 +13,9 @@ import transformers
 from torch import nn
 
 from rerank.engine.seq2seq import EncoderDecoder, Sampling
-from rerank.engine.t5_choice import choose
-from rerank.engine.t5_encoder import Work
-from rerank.engine.t5_slots import Slots
+from rerank.engine.t5.choice import choose
+from rerank.engine.t5.encoder import Work
+from rerank.engine.t5.slots import Slots
 from rerank.errors import InputError, JudgeError
 
 END, WORD = 1, 7

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank import Reranker
-from rerank.engine.disk_tokens import DiskTokens
-from rerank.engine.token_store import ENTRY, MemoryTokens
+from rerank.engine.texts.disk_tokens import DiskTokens
+from rerank.engine.texts.token_store import ENTRY, MemoryTokens
 from rerank.errors import InputError
 
 OWNER = "a" * 64
@@ -182,7 +182,7 @@ WRITER = """
 import sys, numpy as np
 sys.path.insert(0, sys.argv[3])
 from hashlib import blake2b
-from rerank.engine.disk_tokens import DiskTokens
+from rerank.engine.texts.disk_tokens import DiskTokens
 store = DiskTokens(sys.argv[1], "a" * 64)
 for step in range(40):
     number = step * 2 + int(sys.argv[2])

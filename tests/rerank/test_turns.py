@@ -7,8 +7,8 @@ from collections import Counter
 
 from rerank.algorithms.pointwise import pointwise
 from rerank.algorithms.windows import sliding_windows
-from rerank.engine.retries import Retry
 from rerank.engine.scheduler import Scheduler
+from rerank.engine.scheduling.retries import Retry
 from rerank.errors import Transient
 from rerank.judges.fake import Oracle
 from rerank.questions import Announce, Compare, Grade, Graded, Permute

@@ -1,0 +1,1 @@
+"""How causal models are run: packed rows, a pool of keys and values, shared beginnings."""

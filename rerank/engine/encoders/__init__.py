@@ -1,0 +1,1 @@
+"""How encoders are taken apart and run: layers, families, passes."""

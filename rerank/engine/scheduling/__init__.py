@@ -1,0 +1,1 @@
+"""How the scheduler works: turns, asking, delivery, retries."""

@@ -1,0 +1,1 @@
+"""How encoder-decoders are run: packed encoder, folded decoder, writing."""

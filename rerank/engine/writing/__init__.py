@@ -1,0 +1,1 @@
+"""How causal models write: requests, slots, choosing, stopping."""
