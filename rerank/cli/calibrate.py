@@ -56,6 +56,7 @@ __all__ = ["calibrate", "threshold"]
 @names.model_option(required=False, help="The checkpoint whose scores these are, to be kept with the calibration.")
 @names.algorithm_option()
 @names.token_options
+@names.long_document_options
 @names.device_options
 @names.output_option("The calibration, as JSON.")
 @with_screen

@@ -45,6 +45,12 @@ def _fusion() -> dict[str, str]:
     return {name: method.summary for name, method in METHODS.items()}
 
 
+def _calibrations() -> dict[str, str]:
+    from rerank.calibration import METHODS
+
+    return {name: _first_sentence(method.__doc__ or "") for name, method in METHODS.items()}
+
+
 def _measures() -> dict[str, str]:
     """By their families, without their other spellings: cutoffs and relevance levels are added in use."""
     import ir_measures
@@ -63,12 +69,14 @@ KINDS: Mapping[str, Callable[[], dict[str, str]]] = {
     "algorithms": _registered("algorithm"),
     "judges": _registered("judge"),
     "retrievers": _registered("retriever"),
+    "steps": _registered("step"),
     "prompts": _prompts,
     "checkpoints": _checkpoints,
     "datasets": _datasets,
     "kernels": _registered("kernel"),
     "measures": _measures,
     "fusion": _fusion,
+    "calibrations": _calibrations,
 }
 """What `rerank list` knows: kind -> its names, each with a line about it where there is one."""
 
@@ -81,8 +89,8 @@ NONE_YET = {"rerankers": "none with a name of its own yet: a reranker is a check
 def list_names(*, screen: Screen, kind: str | None) -> None:
     """List what can be named: algorithms, checkpoints, measures and so on.
 
-    KIND is one of rerankers, algorithms, judges, retrievers, prompts, checkpoints, datasets, kernels, measures and
-    fusion; without it, all are listed.
+    KIND is one of rerankers, algorithms, judges, retrievers, steps, prompts, checkpoints, datasets, kernels, measures,
+    fusion and calibrations; without it, all are listed.
 
     \b
     Examples:

@@ -20,6 +20,7 @@ __all__ = [
     "device_options",
     "file_type",
     "judge_options",
+    "long_document_options",
     "measures_option",
     "model_option",
     "output_option",
@@ -194,6 +195,31 @@ def token_options(command: Command) -> Command:
             type=count_type,
             metavar="N",
             help="The most tokens of query and document together; longer documents are cut, and counted.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def long_document_options(command: Command) -> Command:
+    """--long-documents, --window-tokens and --stride-tokens."""
+    for decorate in (
+        click.option(
+            "--stride-tokens",
+            type=count_type,
+            metavar="N",
+            help="From the beginning of one window to the next one's.  [default: the window]",
+        ),
+        click.option(
+            "--window-tokens",
+            type=count_type,
+            metavar="N",
+            help="The most tokens of a window.  [default: what fits beside the query]",
+        ),
+        click.option(
+            "--long-documents",
+            metavar="NAME",
+            help="truncate, or ask about windows: first, max, sum, mean, k-max.  [default: truncate]",
         ),
     ):
         command = decorate(command)

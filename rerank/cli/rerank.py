@@ -67,6 +67,7 @@ class Source:
 @names.algorithm_option()
 @names.judge_options
 @names.token_options
+@names.long_document_options
 @names.device_options
 @click.option(
     "--cutoff",
