@@ -95,7 +95,7 @@ def _kernels() -> dict[str, str]:
     elsewhere = {"native"} if torch.cuda.is_available() else {"triton", *(["native"] if not native.library() else [])}
 
     def picked(op: Any) -> str:
-        return [name for name, one in op.providers.items() if not one.when_asked and name not in elsewhere][-1]
+        return [str(name) for name, one in op.providers.items() if not one.when_asked and name not in elsewhere][-1]
 
     ops = {name: registry.load("kernel", name) for name in registry.names("kernel")}
     picks = {name: f"{picked(op)}, of {', '.join(op.providers)}" for name, op in ops.items()}

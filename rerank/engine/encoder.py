@@ -2,7 +2,8 @@
 
 How a model is run is chosen when it is loaded:
 
-- `packed` (CPU, families of `encoders.families`): all texts of a batch in one row, attention text by text (`encoders.packed`).
+- `packed` (CPU, families of `encoders.families`): all texts of a batch in one row, attention text by text
+  (`encoders.packed`).
 - `varlen` (CUDA, the same families): the row through kernels that take all texts at once, in passes of fixed sizes that
   are recorded as CUDA graphs (`encoders.varlen`).
 - `padded`: the family's backbone over a rectangle of texts of similar length, where the kernels cannot run.
