@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank import checkpoints, registry
+from rerank.calibration import Calibration, check_threshold
 from rerank.cost import Ledger
 from rerank.engine.journal import Journal
 from rerank.engine.scheduler import Scheduler
@@ -46,6 +47,9 @@ class Reranker(Stage):
         long_documents: "truncate" cuts documents to `max_tokens` at their end; "first", "max", "sum", "mean" and
             "k-max" ask about windows of them; a `LongDocuments` says more. See docs/long-documents.md.
         window_tokens, stride_tokens: of "first" to "k-max": the most tokens of a window, and from one to the next.
+        calibration: a `Calibration`, or a file that `rerank calibrate` wrote: scores become probabilities, in the same
+            order. One that was made for another checkpoint or other options is refused.
+        threshold: with a calibration: keep only candidates of at least this probability.
         journal: a file that every answer is appended to and read from, so that an interrupted run can be resumed.
 
     Raises:
@@ -80,6 +84,8 @@ class Reranker(Stage):
         long_documents: str | LongDocuments = "truncate",
         window_tokens: int | None = None,
         stride_tokens: int | None = None,
+        calibration: str | Path | Calibration | None = None,
+        threshold: float | None = None,
         journal: str | Path | None = None,
     ) -> None:
         options: dict[str, Any] = {
@@ -103,6 +109,8 @@ class Reranker(Stage):
         _check_fit(self.algorithm, self.judge)
         self.long_documents = _long_documents(long_documents, window_tokens, stride_tokens, self.algorithm)
         self.passages: dict[str, dict[str, Passage]] = {}
+        self.calibration = _calibration(calibration, threshold, self.scores_key)
+        self.threshold = threshold
         self.journal = None if journal is None else Journal(journal)
         self.ledger = Ledger()
         self._scheduler = Scheduler(self.judge, ledger=self.ledger, journal=self.journal)
@@ -137,7 +145,10 @@ class Reranker(Stage):
         if (check := getattr(self.judge, "check_queries", None)) is not None:
             check([ranking.query for ranking in given])
         ranked = self._ranked([ranking[:cutoff] for ranking in given], on_answer)
-        return [best.then(ranking.documents[len(best) :]) for best, ranking in zip(ranked, given, strict=True)]
+        whole = [best.then(ranking.documents[len(best) :]) for best, ranking in zip(ranked, given, strict=True)]
+        if self.calibration is None:
+            return whole
+        return [self.calibration.apply(ranking, threshold=self.threshold) for ranking in whole]
 
     def _ranked(self, rankings: list[Ranking], on_answer: Callable[[int, int], None] | None) -> list[Ranking]:
         def ask(pieces: list[Ranking]) -> list[Ranking]:
@@ -267,6 +278,22 @@ def _long_documents(
     if algorithm.asks != {Grade}:
         raise InputError(f"windows of documents need a score each, and {algorithm.name} gives none; use pointwise")
     return asked if isinstance(asked, LongDocuments) else LongDocuments(asked, window, stride)
+
+
+def _calibration(
+    asked: str | Path | Calibration | None, threshold: float | None, scores_key: str
+) -> Calibration | None:
+    """The calibration, known to be of these scores."""
+    check_threshold(threshold)
+    if asked is None:
+        if threshold is not None:
+            raise InputError(
+                f"threshold={threshold} is a probability and needs a calibration; `rerank calibrate` makes one"
+            )
+        return None
+    calibration = asked if isinstance(asked, Calibration) else Calibration.load(asked)
+    calibration.check(scores_key)
+    return calibration
 
 
 def _check_fit(algorithm: Algorithm, judge: Judge) -> None:
