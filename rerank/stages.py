@@ -12,7 +12,15 @@ from rerank.errors import ConfigError, UnknownName
 
 __all__ = ["KINDS", "check", "converted", "dump", "make"]
 
-NAMED = {"algorithm": str, "dates": str, "judge": str, "long_documents": str, "now": str, "similarity": str}
+NAMED = {
+    "algorithm": str,
+    "calibration": str,
+    "dates": str,
+    "judge": str,
+    "long_documents": str,
+    "now": str,
+    "similarity": str,
+}
 """Options that may be objects in Python; a file can only name them."""
 
 KINDS = ("retriever", "reranker", "step")

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rerank import Reranker
 from rerank.calibration import METHODS, Calibration, Examples, fit, quality, reliability, threshold_for
 from rerank.calibration.curves import Isotonic, Sigmoid, fit_curve
 from rerank.errors import FileError, InputError, UnknownName
+from rerank.judges.fake import Oracle
 from rerank.types import Candidate, Document, Query, Ranking
 
 COUNTS = [(1.0, 3, 4), (-1.0, 1, 4)]  # (score, relevant, examples)
@@ -228,6 +230,25 @@ def test_what_cannot_be_fitted_is_refused():
         fit({"other": {"d": 1}}, run)
     with pytest.raises(InputError, match="1 queries have a relevant document"):
         fit({"q0": qrels["q0"]}, run)
+
+
+def test_a_reranker_gives_probabilities_of_its_own_calibration(tmp_path: Path):
+    oracle = Oracle({"q": {"d1": 3}})
+    key = Reranker(judge=oracle).scores_key
+    Calibration("platt", Sigmoid(1.0, -1.0), key).save(tmp_path / "cal.json")
+
+    [found] = Reranker(judge=oracle, calibration=tmp_path / "cal.json").rerank([ranking(None, None)])
+    [kept] = Reranker(judge=oracle, calibration=tmp_path / "cal.json", threshold=0.5).rerank([ranking(None, None)])
+
+    assert [(one.document.doc_id, one.score) for one in found] == [
+        ("d1", pytest.approx(1 / (1 + math.exp(-2)))),
+        ("d0", pytest.approx(1 / (1 + math.exp(1)))),
+    ]
+    assert [one.document.doc_id for one in kept] == ["d1"]
+    with pytest.raises(InputError, match="calibrate this checkpoint"):
+        Reranker(judge=Oracle({}), calibration=tmp_path / "cal.json")
+    with pytest.raises(InputError, match="needs a calibration"):
+        Reranker(judge=oracle, threshold=0.5)
 
 
 def test_the_python_of_the_page_gives_what_it_shows():
