@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from rerank import prompts, registry
 from rerank.checkpoints import find, fingerprint, kind, names, origin
 from rerank.checkpoints.hub import Hub
 from rerank.checkpoints.load import _read
 from rerank.checkpoints.wheel import Wheel
 from rerank.errors import CheckpointError, ConfigError, UnknownName
+from rerank.judges.choosing import judge_for
 
 MINILM = "ms-marco-MiniLM-L12-v2"
 LABELS = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
@@ -35,7 +37,7 @@ def test_every_file_is_named_as_its_hub_id_and_found_by_every_spelling(name: str
     assert entry is not None
     assert entry.hub.partition("/")[2] == name or (not entry.hub and entry.sources)
     assert all(find(spelling).checkpoint is entry for spelling in (entry.hub or name, *entry.aliases))
-    assert entry.judge in ("cross-encoder", "")
+    assert entry.judge in ("", *registry.names("judge"))
     assert entry.max_tokens >= 512
 
 
@@ -262,3 +264,15 @@ def test_importing_checkpoints_imports_nothing_heavy() -> None:
     )
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize("name", [name for name in names() if (found := find(name).checkpoint) and found.prompt])
+def test_a_checkpoints_prompt_and_algorithm_fit_its_judge(name: str) -> None:
+    entry = find(name).checkpoint
+    assert entry is not None
+    judge, algorithm = registry.load("judge", entry.judge), registry.load("algorithm", entry.algorithm)
+    asks = prompts.find(entry.prompt).asks.replace("-", "")
+
+    assert algorithm.asks <= judge.answers
+    assert {kind.__name__.lower() for kind in algorithm.asks} == {asks}
+    assert judge_for(prompts.find(entry.prompt)) == entry.judge
