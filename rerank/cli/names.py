@@ -13,6 +13,7 @@ __all__ = [
     "MEASURES",
     "Count",
     "algorithm_option",
+    "calibration_options",
     "checkpoint_names",
     "count_type",
     "dataset_names",
@@ -220,6 +221,26 @@ def long_document_options(command: Command) -> Command:
             "--long-documents",
             metavar="NAME",
             help="truncate, or ask about windows: first, max, sum, mean, k-max.  [default: truncate]",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def calibration_options(command: Command) -> Command:
+    """--calibration and --threshold."""
+    for decorate in (
+        click.option(
+            "--threshold",
+            type=float,
+            metavar="P",
+            help="With --calibration: keep candidates of at least this probability alone.",
+        ),
+        click.option(
+            "--calibration",
+            type=file_type,
+            metavar="FILE",
+            help="Write probabilities in place of scores, by what `rerank calibrate` has written.",
         ),
     ):
         command = decorate(command)

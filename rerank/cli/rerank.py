@@ -68,6 +68,7 @@ class Source:
 @names.judge_options
 @names.token_options
 @names.long_document_options
+@names.calibration_options
 @names.device_options
 @click.option(
     "--cutoff",

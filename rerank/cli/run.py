@@ -46,6 +46,7 @@ __all__ = ["run"]
 @names.judge_options
 @names.token_options
 @names.long_document_options
+@names.calibration_options
 @names.device_options
 @click.option("--keep", type=names.count_type, metavar="N", help="Write the best N of each query alone.")
 @names.output_option("The run, in TREC's format.")

@@ -89,6 +89,22 @@ def test_windows_of_long_documents_from_the_command_line(command, collection, ru
     assert ledger["notes"]["long documents"] == "max, window 4, stride window"
 
 
+def test_rerank_writes_probabilities(command, refused, scored, collection, run_file, model, tmp_path):
+    fitted(command, scored, "--model", model)
+    asked = (
+        "rerank", "--dataset", collection, "--run", run_file, "--model", model, "--output", tmp_path / "out.trec",
+        "--calibration", scored / "calibration.json",
+    )  # fmt: skip
+
+    assert command(*asked, "--cutoff", 3, "--threshold", 0).exit_code == 0
+
+    run = read_run(tmp_path / "out.trec")
+    assert {len(docs) for docs in run.values()} == {3}
+    assert all(0 <= score <= 1 for docs in run.values() for score in docs.values())
+    said = refused(*asked, "--max-tokens", 32, "-q")
+    assert "calibrate this checkpoint with these options" in said
+
+
 def test_steps_and_calibrations_are_listed(command):
     listed = json.loads(command("list", "--json").stdout)["names"]
 
