@@ -33,9 +33,10 @@ from rerank.engine.encoders.families import FAMILIES, check_encoder, head_of, he
 from rerank.engine.encoders.layers import HEAD_ROWS
 from rerank.engine.encoders.packed import Pooling
 from rerank.engine.encoders.padded import PaddedPass, StockPass, single
+from rerank.engine.encoders.streams import PART
 from rerank.engine.tokens import Pair
 
-__all__ = ["HEAD_ROWS", "Encoder", "Scored"]
+__all__ = ["HEAD_ROWS", "Encoder", "Scored", "usual_budget"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Scored:
     logits: Tensor
     padded: int
     flops: int
+
+
+def usual_budget(device: str) -> int:
+    """Tokens of a batch that keep a device at work: a part for every thread of a CPU, at most as many as for a GPU."""
+    return min(16_384, PART * torch.get_num_threads()) if device == "cpu" else 16_384
 
 
 class Encoder:

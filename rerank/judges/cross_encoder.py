@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rerank import checkpoints
 from rerank.engine import batches, packing
-from rerank.engine.encoder import Encoder
+from rerank.engine.encoder import Encoder, usual_budget
 from rerank.engine.flops_estimate import Shape, estimated_flops
 from rerank.engine.loading import Loading, load, longest_input
 from rerank.engine.texts.text_tokens import store_for
@@ -89,9 +89,7 @@ class CrossEncoder:
         self.loaded_as, self._identity = loaded.choices, loaded.identity
         target = model.device
         self.max_tokens = _checked_tokens(max_tokens, longest_input(model, tokenizer), self.folder)
-        self.budget = batches.Budget(
-            _checked_budget(token_budget, default=INT8_BUDGET if int8 else 1024 if target.type == "cpu" else 16_384)
-        )
+        self.budget = batches.Budget(_checked_budget(token_budget, INT8_BUDGET if int8 else usual_budget(target.type)))
         self.shape = Shape.of(model.config)
         self.tokens = PairTokens(tokenizer, self.max_tokens, store_for(tokenizer, token_store))
         self.notes: dict[str, str] = {}

@@ -2,8 +2,8 @@
 
 The model's own modules compute everything but attention. Attention goes through transformers' `AttentionInterface` to
 `decoders.attention`, which first writes the row's keys and values into the pool and then reads each prompt's tokens
-from there. All tokens of a row have their keys of a layer before any of them attends in it, so that a prompt's pieces, and
-whole tries of prompts, may lie in the same row, in any order.
+from there. All tokens of a row have their keys of a layer before any of them attends in it, so that a prompt's pieces,
+and whole tries of prompts, may lie in the same row, in any order.
 
 The last layer computes keys and values of every token, and all else for the tokens whose hidden states are asked for.
 """

@@ -20,6 +20,7 @@ from rerank.engine.encoders.flops import ForwardCost
 from rerank.engine.encoders.layers import HEAD_ROWS, Backbone, Layer, in_fixed_rows
 from rerank.engine.encoders.native import attend_natively
 from rerank.engine.encoders.row import Row, row_of
+from rerank.engine.encoders.streams import parts_of, side_by_side
 from rerank.engine.packing import settled_rows
 from rerank.engine.tokens import Pair
 
@@ -81,6 +82,7 @@ class PackedPass:
         if fuse:
             linear.fuse(backbone)
         self.native = attend_natively(backbone)
+        self.divides = self.fused and self.native  # products and attention that respect a thread's number of threads
         keep_freed_memory()
 
     @property
@@ -94,7 +96,19 @@ class PackedPass:
         return f"packed{', fused linear layers' if self.fused else ''}{', native attention' if self.native else ''}"
 
     def run(self, texts: Sequence[Pair]) -> Output:
-        """Compute a batch."""
+        """Compute a batch, parts of it side by side where every thread finds enough to do."""
+        threads = torch.get_num_threads() if self.divides else 1
+        parts = parts_of([len(text.ids) for text in texts], threads)
+        if len(parts) < 2:
+            return self._run(texts)
+        outputs = side_by_side(self._run, [texts[part] for part in parts], threads)
+        return Output(
+            torch.cat([output.values for output in outputs]),
+            sum(output.padded for output in outputs),
+            sum(output.flops for output in outputs),
+        )
+
+    def _run(self, texts: Sequence[Pair]) -> Output:
         lengths = [len(text.ids) for text in texts]
         real = sum(lengths)
         rows = settled_rows(max(real, self.fewest_rows), self.widths, torch.get_num_threads())

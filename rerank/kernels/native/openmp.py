@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from rerank.kernels.native.build import Unbuildable
 
-__all__ = ["runtime"]
+__all__ = ["one_thread_here", "runtime"]
 
 NAMES = ("libgomp", "libiomp5", "libomp")  # all have the entry that GNU's compilers call
 
@@ -18,12 +20,29 @@ def runtime() -> int:
     Raises:
         Unbuildable: when there is none.
     """
-    for path in sorted(_loaded(), key=lambda path: "torch" not in str(path)):
-        try:
-            return _address(ctypes.CDLL(str(path)))
-        except (AttributeError, OSError):
-            continue
+    for loaded in _runtimes():
+        return _address(loaded)
     raise Unbuildable("this torch has no OpenMP runtime whose threads native kernels could use")
+
+
+def one_thread_here() -> None:
+    """Let torch use one thread for whatever the calling thread computes from now on; other threads keep theirs.
+
+    torch's own switch is for the whole process. Without an OpenMP runtime nothing happens.
+    """
+    import torch
+
+    torch.get_num_threads()  # sets what is changed below, when a thread first asks
+    for loaded in _runtimes():
+        loaded.omp_set_num_threads(1)
+
+
+def _runtimes() -> Iterator[ctypes.CDLL]:
+    for path in sorted(_loaded(), key=lambda path: "torch" not in str(path)):
+        with suppress(AttributeError, OSError):
+            loaded = ctypes.CDLL(str(path))
+            _address(loaded)
+            yield loaded
 
 
 def _loaded() -> set[Path]:
