@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rerank.cli.screen import Screen
-from rerank.errors import InputError
-
-if TYPE_CHECKING:
-    from rerank.questions import Algorithm, Judge
 
 __all__ = ["check_model", "fetch_model"]
 
@@ -23,25 +18,18 @@ def check_model(name: str, algorithm: str | None = None, judge: str | None = Non
         InputError: when the algorithm asks what the judge does not answer.
     """
     from rerank import checkpoints, registry
-    from rerank.judges.choosing import chosen_judge
+    from rerank.judges.choosing import answered, check_fit, chosen_judge
 
     asking = None if algorithm is None else registry.load("algorithm", algorithm)
     folder = checkpoints.where(name)
     entry = checkpoints.find(name).checkpoint
     if entry is not None and judge is None and prompt is None:
-        judge = entry.judge
+        judge, prompt = entry.judge, entry.prompt or None
     if folder is not None and not judge:
         judge = chosen_judge(folder, prompt)
     if asking is not None and judge:
-        _check_fit(asking, registry.load("judge", judge))
-
-
-def _check_fit(algorithm: Algorithm, judge: type[Judge]) -> None:
-    if unable := algorithm.asks - judge.answers:
-        asks, able = (", ".join(sorted(kind.__name__ for kind in kinds)) for kinds in (unable, judge.answers))
-        raise InputError(
-            f"{algorithm.name} asks {asks}, and {judge.__name__} answers only {able}; choose another algorithm"
-        )
+        kind = registry.load("judge", judge)
+        check_fit(asking, answered(kind, prompt), kind.__name__)
 
 
 def fetch_model(name: str, screen: Screen, *, refresh: bool = False) -> Path:

@@ -12,8 +12,9 @@ from rerank.engine.causal import CausalLM
 from rerank.engine.texts.prompt_tokens import Prompt as Rendered
 from rerank.engine.texts.prompt_tokens import Slot
 from rerank.errors import CheckpointError, InputError
-from rerank.judges.prompted import Asked, Given, PromptedJudge
-from rerank.judges.text_models import CausalText, Work
+from rerank.judges.bills import Asked, Given, Work
+from rerank.judges.causal_text import CausalText
+from rerank.judges.prompted import PromptedJudge
 from rerank.prompts.prompt import Prompt, identifiers
 from rerank.questions import GradedSet, GradeSet, Question
 
@@ -92,9 +93,7 @@ class Attention(PromptedJudge):
     def ask(self, asked: Sequence[Asked]) -> Given:
         """One pass for each question, over a context and two queries."""
         found = [self._scores(each) for each in asked]
-        works = [work for _, work in found]
-        total = Work(*(sum(getattr(work, name) for work in works) for name in ("tokens", "padded", "flops", "calls")))
-        return Given([answer for answer, _ in found], total)
+        return Given([answer for answer, _ in found], Work.total(work for _, work in found))
 
     def spans(self, asked: Asked) -> Spans:
         """Where in the prompt everything stands, by the offsets of its whole text.
@@ -124,8 +123,7 @@ class Attention(PromptedJudge):
         spans = self.spans(asked)
         mass = self.lm.attention(spans.segments, [spans.query, spans.nothing])
         scores = calibrated(mass.tokens, spans)
-        cost = mass.cost
-        return GradedSet(scores), Work(cost.tokens, cost.padded, cost.flops, cost.calls)
+        return GradedSet(scores), Work.of(mass.cost)
 
     def _fitted(self, texts: dict[str, str], prompt: Rendered) -> dict[str, str]:
         """Documents as they were cut to fit."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from rerank.engine.texts.prompt_tokens import Prompt as Rendered
 from rerank.errors import InputError
+from rerank.judges.bills import Asked, Given
 from rerank.judges.labels import Labels
-from rerank.judges.prompted import Asked, Given, PromptedJudge
+from rerank.judges.prompted import PromptedJudge
 from rerank.prompts.prompt import Prompt
 from rerank.prompts.reading import read_choice
 from rerank.questions import Answer, Pick, Picked, Question

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rerank import checkpoints, prompts
 from rerank.errors import CheckpointError, InputError
+from rerank.questions import Algorithm, Compare, Grade, GradeSet, Judge, Permute, Pick, Write
 
-__all__ = ["check_options", "chosen_judge", "judge_for"]
+__all__ = ["ASKS", "answered", "check_fit", "check_options", "chosen_judge", "judge_for"]
+
+ASKS: Mapping[str, type] = {
+    "grade": Grade,
+    "grade-set": GradeSet,
+    "compare": Compare,
+    "pick": Pick,
+    "permute": Permute,
+    "write": Write,
+}
+"""The kind of question that a prompt puts, by its `asks`."""
 
 SAID = {
     "causal": "a causal language model",
@@ -68,6 +79,23 @@ def check_options(name: str, judge: type, given: Iterable[str]) -> None:
             raise InputError(f"judge {name!r} takes no {option}; leave it out")
     if "prompt" in known and known["prompt"].default is inspect.Parameter.empty and "prompt" not in set(given):
         raise InputError(f"judge {name!r} needs a prompt: give prompt= one of 'rerank list prompts', or a TOML file")
+
+
+def answered(judge: type[Judge], prompt: str | Path | None) -> frozenset[type]:
+    """What a judge will answer when it is asked by this prompt, which may be one of the kinds that it can."""
+    able: frozenset[type] = judge.answers
+    return able if prompt is None else able & {ASKS[prompts.find(prompt).asks]} or able
+
+
+def check_fit(algorithm: Algorithm, able: frozenset[type], judge: str) -> None:
+    """Refuse an algorithm that asks what a judge does not answer.
+
+    Raises:
+        InputError: naming both.
+    """
+    if unable := algorithm.asks - able:
+        asks, answers = (", ".join(sorted(kind.__name__ for kind in kinds)) for kinds in (unable, able))
+        raise InputError(f"{algorithm.name} asks {asks}, and {judge} answers only {answers}; choose another algorithm")
 
 
 def _parameters(judge: type) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rerank.engine.texts.prompt_tokens import Prompt as Rendered
+from rerank.judges.bills import Asked, Given
 from rerank.judges.labels import Labels
-from rerank.judges.prompted import Asked, Given, PromptedJudge
+from rerank.judges.prompted import PromptedJudge
 from rerank.prompts.prompt import Prompt
 from rerank.questions import Permute, Permuted, Question
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from rerank.errors import InputError
-from rerank.judges.prompted import Asked, PromptedJudge
+from rerank.judges.bills import Asked, Work
+from rerank.judges.prompted import PromptedJudge
 from rerank.judges.target_words import target_ids
-from rerank.judges.text_models import Work
 from rerank.prompts.prompt import identifiers
 from rerank.questions import Question
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rerank.errors import InputError
-from rerank.judges.prompted import Asked, Given, PromptedJudge
+from rerank.judges.bills import Asked, Given
+from rerank.judges.prompted import PromptedJudge
 from rerank.prompts.prompt import Prompt, identifiers
 from rerank.prompts.reading import read_order
 from rerank.questions import Permute, Permuted, Question

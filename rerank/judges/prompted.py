@@ -6,57 +6,32 @@ import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from functools import lru_cache
-from itertools import accumulate, pairwise
+from dataclasses import fields
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar
 
 from rerank import checkpoints, prompts
 from rerank.engine import batches
-from rerank.engine.flops_estimate import Shape, estimated_flops
+from rerank.engine.flops_estimate import Shape
 from rerank.engine.loading import Loading
 from rerank.engine.texts.borders import Borders
 from rerank.engine.texts.prompt_tokens import Prompt, PromptTokens
 from rerank.engine.texts.text_tokens import TextTokens, store_for
 from rerank.errors import InputError
-from rerank.judges.text_models import TextModel, Work, loaded_text_model
-from rerank.prompts.prompt import KINDS, identifiers
+from rerank.judges.bills import Asked, Given, charge
+from rerank.judges.choosing import ASKS
+from rerank.judges.text_models import TextModel, loaded_text_model
 from rerank.prompts.prompt import Prompt as PromptFile
-from rerank.questions import Answer, Bill, Compare, Grade, GradeSet, Permute, Pick, Question, Write
+from rerank.prompts.prompt import identifiers
+from rerank.questions import Answer, Bill, Question
 from rerank.types import Document, Query
 
-__all__ = ["Asked", "Given", "PromptedJudge"]
+__all__ = ["PromptedJudge"]
 
-ASKS: dict[str, type] = {
-    "grade": Grade,
-    "grade-set": GradeSet,
-    "compare": Compare,
-    "pick": Pick,
-    "permute": Permute,
-    "write": Write,
-}
-"""The kind of question that a prompt file puts, by its `asks`."""
 
 SAID_ELSEWHERE = ("name", "source", "description", "targets")
 """Of a prompt file, what no model sees."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A question as the model reads it."""
-
-    question: Question
-    prompt: Prompt
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """Answers to a batch of questions, or what went wrong with one; what they took; tokens written for each."""
-
-    answers: Sequence[Answer | Exception]
-    work: Work
-    written: Sequence[int] = ()
 
 
 class PromptedJudge(ABC):
@@ -138,7 +113,7 @@ class PromptedJudge(ABC):
         """Tokens of the context that the prompt must leave free, for what is written behind it."""
         return 0
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of all that decides an answer."""
         loaded = self.model.loaded
@@ -196,7 +171,7 @@ class PromptedJudge(ABC):
 
         for batch, (given, seconds) in batches.run(lengths, self.budget, self.model.pack, call, bill):
             indices = [order[place] for place in batch]
-            self._charge([asked[index] for index in indices], given, seconds, bill)
+            charge(bill, [asked[index] for index in indices], given, seconds=seconds, shape=self.shape)
             yield from zip(indices, given.answers, strict=True)
 
     def render(self, question: Question) -> Prompt:
@@ -250,7 +225,6 @@ class PromptedJudge(ABC):
         return last if isinstance(last, str) else "a"  # behind a document the answer is another word
 
     def _checked_prompt(self) -> frozenset[type]:
-        assert self.prompt.asks in KINDS
         kind = ASKS[self.prompt.asks]
         if kind not in self.answers:
             able = " or ".join(sorted(name for name, each in ASKS.items() if each in self.answers))
@@ -266,35 +240,3 @@ class PromptedJudge(ABC):
         if not 1 <= asked <= self.model.longest:
             raise InputError(f"max_tokens={asked}, but {self.folder.name} reads from 1 to {self.model.longest} tokens")
         return asked
-
-    def _charge(self, asked: Sequence[Asked], given: Given, seconds: float, bill: Bill) -> None:
-        """Each query pays for its share of the tokens; calls and filler are charged to the first one."""
-        work, written = given.work, given.written or [0] * len(asked)
-        bill.charge(asked[0].question.query.query_id, calls=work.calls, tokens_padded=work.padded)
-        weights = [len(each.prompt) + count for each, count in zip(asked, written, strict=True)]
-        columns = zip(
-            asked,
-            written,
-            weights,
-            _split(work.tokens, weights),
-            _split(work.reused, weights),
-            _split(work.flops, weights),
-            strict=True,
-        )
-        for each, count, weight, tokens, reused, flops in columns:
-            amounts: dict[str, float] = {"tokens_real": tokens, "flops": flops, **each.prompt.amounts}
-            amounts["seconds"] = seconds * weight / sum(weights)
-            if reused:
-                amounts["tokens_reused"] = reused
-            if count:
-                amounts["tokens_generated"] = count
-            if self.shape is not None:
-                decoded = max(count, 1) if self.shape.encoder_decoder else count
-                amounts["flops_estimated"] = estimated_flops(self.shape, len(each.prompt), decoded)
-            bill.charge(each.question.query.query_id, **amounts)
-
-
-def _split(total: int, weights: Sequence[int]) -> list[int]:
-    """Whole shares that add up to the total."""
-    ends = [total * end // sum(weights) for end in accumulate(weights, initial=0)]
-    return [end - start for start, end in pairwise(ends)]

@@ -8,8 +8,9 @@ from typing import Any
 
 from rerank import checkpoints
 from rerank.errors import CheckpointError
-from rerank.judges.prompted import Asked, Given, PromptedJudge
-from rerank.judges.text_models import CausalText
+from rerank.judges.bills import Asked, Given
+from rerank.judges.causal_text import CausalText
+from rerank.judges.prompted import PromptedJudge
 from rerank.prompts.prompt import Prompt
 from rerank.questions import Grade, Graded
 

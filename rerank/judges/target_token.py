@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rerank.errors import InputError
-from rerank.judges.prompted import Asked, Given, PromptedJudge
+from rerank.judges.bills import Asked, Given
+from rerank.judges.prompted import PromptedJudge
 from rerank.judges.target_words import target_ids
 from rerank.prompts.prompt import Prompt
 from rerank.questions import Answer, Compare, Compared, Grade, Graded

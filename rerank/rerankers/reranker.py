@@ -12,9 +12,10 @@ from rerank.cost import Ledger
 from rerank.engine.journal import Journal
 from rerank.engine.scheduler import Scheduler
 from rerank.errors import InputError
-from rerank.judges.choosing import check_options, chosen_judge
+from rerank.judges.choosing import answered, check_fit, check_options, chosen_judge
 from rerank.pipeline import Stage, check_cutoff
-from rerank.questions import Algorithm, Grade, Judge
+from rerank.questions import Algorithm, Grade, Judge, Plan
+from rerank.rerankers.cascade import Budget, within
 from rerank.rerankers.long_documents import LongDocuments, Passage
 from rerank.types import Document, Query, Ranking
 
@@ -50,6 +51,8 @@ class Reranker(Stage):
         calibration: a `Calibration`, or a file that `rerank calibrate` wrote: scores become probabilities, in the same
             order. One that was made for another checkpoint or other options is refused.
         threshold: with a calibration: keep only candidates of at least this probability.
+        query_pflop, query_seconds: the most that a query may cost, see `rerank.rerankers.cascade.Budget`; documents
+            that it leaves out stay below, in their order and unscored, and are counted.
         journal: a file that every answer is appended to and read from, so that an interrupted run can be resumed.
 
     Raises:
@@ -70,7 +73,7 @@ class Reranker(Stage):
         algorithm: str | Algorithm | None = None,
         judge: str | Judge | None = None,
         prompt: str | Path | None = None,
-        targets: Sequence[str] | None = None,
+        targets: tuple[str, ...] | list[str] | None = None,
         max_tokens: int | None = None,
         token_budget: int | None = None,
         device: str | None = None,
@@ -86,6 +89,8 @@ class Reranker(Stage):
         stride_tokens: int | None = None,
         calibration: str | Path | Calibration | None = None,
         threshold: float | None = None,
+        query_pflop: float | None = None,
+        query_seconds: float | None = None,
         journal: str | Path | None = None,
     ) -> None:
         options: dict[str, Any] = {
@@ -103,12 +108,13 @@ class Reranker(Stage):
             "device_map": device_map,
         }
         given = {option: value for option, value in options.items() if value is not None}
-        self.judge = _judge_of(name, judge, given)
         self.algorithm = _algorithm_of(name, algorithm)
+        self.judge = _judge_of(name, judge, given, self.algorithm)
         self.name = Path(name).name if name is not None else type(self.judge).__name__.lower()
-        _check_fit(self.algorithm, self.judge)
         self.long_documents = _long_documents(long_documents, window_tokens, stride_tokens, self.algorithm)
         self.passages: dict[str, dict[str, Passage]] = {}
+        self.budget = None if query_pflop is None and query_seconds is None else Budget(query_pflop, query_seconds)
+        _check_budget(self.budget, self.algorithm, self.long_documents)
         self.calibration = _calibration(calibration, threshold, self.scores_key)
         self.threshold = threshold
         self.journal = None if journal is None else Journal(journal)
@@ -122,6 +128,7 @@ class Reranker(Stage):
         rankings: Sequence[Ranking],
         *,
         cutoff: int | None = None,
+        budget: Budget | None = None,
         on_answer: Callable[[int, int], None] | None = None,
     ) -> list[Ranking]:
         """Rerank many queries at once, which is where the speed is.
@@ -129,6 +136,7 @@ class Reranker(Stage):
         Args:
             rankings: the candidates, best first; their scores are not read.
             cutoff: rerank the first so many and keep the others below, in their order and unscored; None reranks all.
+            budget: the most that each query may cost; by default what the reranker was made with.
             on_answer: called after every answer with (answered, asked so far), for progress bars.
 
         Returns:
@@ -141,18 +149,25 @@ class Reranker(Stage):
         """
         if cutoff is not None:
             check_cutoff(self.name, cutoff)
+        budget = budget or self.budget
+        _check_budget(budget, self.algorithm, self.long_documents)
         given = _checked(rankings)
         if (check := getattr(self.judge, "check_queries", None)) is not None:
             check([ranking.query for ranking in given])
-        ranked = self._ranked([ranking[:cutoff] for ranking in given], on_answer)
+        ranked = self._ranked([ranking[:cutoff] for ranking in given], budget, on_answer)
         whole = [best.then(ranking.documents[len(best) :]) for best, ranking in zip(ranked, given, strict=True)]
         if self.calibration is None:
             return whole
         return [self.calibration.apply(ranking, threshold=self.threshold) for ranking in whole]
 
-    def _ranked(self, rankings: list[Ranking], on_answer: Callable[[int, int], None] | None) -> list[Ranking]:
+    def _ranked(
+        self, rankings: list[Ranking], budget: Budget | None, on_answer: Callable[[int, int], None] | None
+    ) -> list[Ranking]:
+        def plan(ranking: Ranking) -> Plan:
+            return self.algorithm(ranking) if budget is None else within(budget, ranking, self.ledger)
+
         def ask(pieces: list[Ranking]) -> list[Ranking]:
-            return self._scheduler.run([self.algorithm(ranking) for ranking in pieces], on_answer=on_answer)
+            return self._scheduler.run(map(plan, pieces), on_answer=on_answer)
 
         if self.long_documents is None:
             return ask(rankings)
@@ -224,10 +239,14 @@ def _document(index: int, text: object) -> Document:
     return Document(str(index), text)
 
 
-def _judge_of(name: str | Path | None, judge: str | Judge | None, options: Mapping[str, Any]) -> Judge:
+def _judge_of(
+    name: str | Path | None, judge: str | Judge | None, options: Mapping[str, Any], algorithm: Algorithm
+) -> Judge:
+    """The judge, loaded when nothing speaks against it."""
     if judge is not None and not isinstance(judge, str):
         if options:
             raise InputError(f"{', '.join(options)} cannot change a judge that is already made; give them to the judge")
+        check_fit(algorithm, judge.answers, type(judge).__name__)
         return judge
     if name is None:
         raise InputError("a reranker needs a checkpoint's name, or a judge")
@@ -240,6 +259,7 @@ def _judge_of(name: str | Path | None, judge: str | Judge | None, options: Mappi
     chosen = judge or _own_judge(entry, options) or chosen_judge(folder, given.get("prompt"))
     kind = registry.load("judge", chosen)
     check_options(chosen, kind, given)
+    check_fit(algorithm, answered(kind, given.get("prompt")), kind.__name__)
     made: Judge = kind(folder, **given)
     return made
 
@@ -280,6 +300,14 @@ def _long_documents(
     return asked if isinstance(asked, LongDocuments) else LongDocuments(asked, window, stride)
 
 
+def _check_budget(budget: Budget | None, algorithm: Algorithm, long_documents: LongDocuments | None) -> None:
+    if budget is not None and (algorithm.name != "pointwise" or long_documents is not None):
+        raise InputError(
+            f"a budget is spent document by document, which {algorithm.name if long_documents is None else 'windows'} "
+            "cannot be; use pointwise and long_documents='truncate'"
+        )
+
+
 def _calibration(
     asked: str | Path | Calibration | None, threshold: float | None, scores_key: str
 ) -> Calibration | None:
@@ -294,15 +322,6 @@ def _calibration(
     calibration = asked if isinstance(asked, Calibration) else Calibration.load(asked)
     calibration.check(scores_key)
     return calibration
-
-
-def _check_fit(algorithm: Algorithm, judge: Judge) -> None:
-    if unable := algorithm.asks - judge.answers:
-        asks = ", ".join(sorted(kind.__name__ for kind in unable))
-        able = ", ".join(sorted(kind.__name__ for kind in judge.answers))
-        raise InputError(
-            f"{algorithm.name} asks {asks}, and {type(judge).__name__} answers only {able}; choose another algorithm"
-        )
 
 
 def _recovered(journal: Journal) -> str:

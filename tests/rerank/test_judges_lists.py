@@ -12,13 +12,14 @@ from judge_models import DOCUMENTS, QUERY, _loaded, _tokenizer, answers, chat_te
 from rerank.cost import Ledger
 from rerank.errors import CheckpointError, InputError
 from rerank.judges.attention import Attention, Spans, calibrated
+from rerank.judges.bills import Asked, Work
+from rerank.judges.causal_text import _check_end
 from rerank.judges.choice import Choice
 from rerank.judges.first_token import FirstToken
 from rerank.judges.permutation import Permutation
 from rerank.judges.preference import Preference
-from rerank.judges.prompted import Asked
 from rerank.judges.score_head import ScoreHead
-from rerank.judges.text_models import Work, Wrote
+from rerank.judges.text_models import Wrote
 from rerank.prompts import Prompt, Turn
 from rerank.questions import (
     Compare,
@@ -34,9 +35,8 @@ from rerank.questions import (
 )
 from rerank.types import Document
 
-SHORT = Prompt(
-    "short", "here", "permute", (Turn("plain", "{documents} Query: {query} Order:"),), "[{identifier}] {text}"
-)
+TURN = Turn("plain", "{documents} Query: {query} Order:")
+SHORT = Prompt("short", "here", "permute", (TURN,), document="[{identifier}] {text}")
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +289,41 @@ def test_documents_that_are_cut_are_cut_in_the_spans_too(lm: Path) -> None:
 def test_a_t5_has_no_such_attention(t5: Path) -> None:
     with pytest.raises(CheckpointError, match="is no causal language model"):
         Attention(t5)
+
+
+# -- bits, and what cannot be ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["lm", "t5"])
+def test_lists_of_other_lengths_beside_a_question_change_no_bit(family: str, request: pytest.FixtureRequest) -> None:
+    judge = Choice(request.getfixturevalue(family), max_tokens=1000)
+    questions = [Pick(QUERY, shown(count)) for count in (3, 20, 2, 7, 3)]
+    together = answers(judge, questions)
+
+    assert [answers(judge, [question])[0] for question in questions] == together
+    assert answers(judge, questions[::-1]) == together[::-1]
+
+
+def test_attention_pays_no_heed_to_other_questions(lm: Path) -> None:
+    judge = Attention(lm)
+    questions = [GradeSet(QUERY, DOCUMENTS), GradeSet(QUERY, DOCUMENTS[:1]), GradeSet(QUERY, DOCUMENTS[::-1])]
+    ledger = Ledger()
+    together = answers(judge, questions, ledger)
+
+    assert [answers(judge, [question])[0] for question in questions] == together
+    assert ledger.total["tokens_real"] > 0
+    assert ledger.total["tokens_reused"] > 0
+
+
+def test_a_plain_prompt_is_one_text_and_a_tokenizer_that_ends_it_is_refused(lm: Path) -> None:
+    class Ends:
+        eos_token, eos_token_id = "</s>", 2
+
+        def __call__(self, text: str, **options: object) -> dict[str, list[int]]:
+            return {"input_ids": [5, 2]}
+
+    mixed = Prompt("mixed", "here", "permute", (TURN, Turn("user", "{query}")), document="[{identifier}] {text}")
+    with pytest.raises(InputError, match="a plain prompt is one text"):
+        Permutation(lm, prompt=mixed)
+    with pytest.raises(InputError, match=r"ends every text with '</s>', behind which no answer stands"):
+        _check_end(Ends())

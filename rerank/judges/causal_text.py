@@ -1,0 +1,110 @@
+"""A causal language model that answers prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rerank.engine import packing
+from rerank.engine.causal import CausalLM
+from rerank.engine.generation import Request, Writer
+from rerank.engine.loading import Loaded, longest_input
+from rerank.engine.texts.chat import chat
+from rerank.engine.texts.prompt_tokens import Prompt, Template
+from rerank.errors import InputError
+from rerank.judges.bills import Work
+from rerank.judges.text_models import Outcome, Wrote, answer_ids, slots
+from rerank.prompts import Message
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CausalText"]
+
+TOGETHER = 16
+"""Passes of the model whose prompts are given to it at once, for what they begin with is computed once a call."""
+
+
+class CausalText:
+    """A causal language model as `TextModel` says. The answer's beginning stands at the end of its prompt.
+
+    Args:
+        loaded: with a head over the vocabulary, or a score head.
+        answer: how answers begin.
+    """
+
+    writes_behind = True
+
+    def __init__(self, loaded: Loaded, answer: str = "") -> None:
+        self.loaded = loaded
+        self.answer = answer
+        self.lm = CausalLM(loaded.model)
+        self.longest = self.lm.limits.context
+        self.usual = min(self.longest, longest_input(loaded.model, loaded.tokenizer))
+        self.budget = self.lm.budget
+        self._begun = answer_ids(loaded, answer)
+
+    @property
+    def execution(self) -> str:
+        """How it runs, for the ledger."""
+        return self.lm.execution
+
+    def template(self, messages: Sequence[Message]) -> Template:
+        """A conversation by the checkpoint's chat template; a plain prompt as it is.
+
+        Raises:
+            InputError: when there is no chat template, or the tokenizer ends every text, so that nothing goes on.
+        """
+        plain = [role == "plain" for role, _ in messages]
+        if not any(plain):
+            return chat(self.loaded.tokenizer, [(role, slots(said)) for role, said in messages], answer=self.answer)
+        if len(messages) > 1:
+            raise InputError("a plain prompt is one text: say all of it in one turn, or make it a conversation")
+        _check_end(self.loaded.tokenizer)
+        return Template((*slots(messages[0][1]), *filter(None, [self.answer])))
+
+    def pack(self, lengths: Sequence[int], budget: int) -> list[list[int]]:
+        """Several passes at once, which the model cuts itself."""
+        self.lm.budget = budget
+        return packing.in_order(lengths, budget * TOGETHER)
+
+    def logits(self, prompts: Sequence[Prompt], targets: Sequence[Sequence[int]]) -> tuple[list[Tensor], Work]:
+        """The logits of each prompt's own target tokens."""
+        scored = self.lm.score([prompt.segments for prompt in prompts], targets)
+        rows = [row[: len(own)] for row, own in zip(scored.logits, targets, strict=True)]
+        return rows, Work.of(scored.cost)
+
+    def classify(self, prompts: Sequence[Prompt]) -> tuple[list[Tensor], Work]:
+        """What the model's own score head says: float32 [labels] each."""
+        scored = self.lm.classify([prompt.segments for prompt in prompts])
+        return list(scored.logits), Work.of(scored.cost)
+
+    def likelihood(self, prompts: Sequence[Prompt], texts: Sequence[Sequence[int]]) -> tuple[list[Tensor], Work]:
+        """The log-probability of each token of each continuation."""
+        likely = self.lm.likelihood([prompt.segments for prompt in prompts], texts)
+        return likely.log_probs, Work.of(likely.cost)
+
+    def write(self, prompts: Sequence[Prompt], limits: Sequence[int]) -> tuple[list[Outcome], Work]:
+        """What the model writes, greedily."""
+        pairs = zip(prompts, limits, strict=True)
+        asked = [Request(prompt=prompt.segments, max_tokens=most) for prompt, most in pairs]
+        done = Writer(self.lm, self.loaded.tokenizer).write(asked)
+        texts: list[Outcome] = [
+            text if isinstance(text, Exception) else Wrote(self._decoded(text.ids), text.generated)
+            for text in done.texts
+        ]
+        return texts, Work.of(done.cost)
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        """Together with the answer's beginning: by itself a piece in the middle may lose the space in front of it."""
+        return str(self.loaded.tokenizer.decode([*self._begun, *ids], skip_special_tokens=True))
+
+
+def _check_end(tokenizer: Any) -> None:
+    """Refuse a tokenizer that ends every text: the model would be asked what comes behind the end."""
+    last = tokenizer("a", verbose=False)["input_ids"][-1]
+    if last == tokenizer.eos_token_id:
+        raise InputError(
+            f"the tokenizer ends every text with {tokenizer.eos_token!r}, behind which no answer stands; "
+            "set 'add_eos_token' to false in its tokenizer_config.json"
+        )
