@@ -33,6 +33,7 @@ UNITS: Mapping[str, str] = {
     "truncated_tokens": "tokens that were cut off",
     "windows": "windows of long documents that were asked about",
     "windows_left_out": "windows of long documents that nobody read",
+    "over_budget": "documents that were not asked about because a query's budget was spent",
     "repairs": "answers that had to be repaired",
     "retries": "questions asked once more after a failure that passed",
     "flops": "floating-point operations of the executed plan",
@@ -101,6 +102,11 @@ class Ledger:
                 query_id: {name: account[name] for name in UNITS if name in account}
                 for query_id, account in self._queries.items()
             }
+
+    def account(self, query_id: str) -> dict[str, float]:
+        """One query's account as it is now; empty when nothing was charged to it."""
+        with self._lock:
+            return dict(self._queries.get(query_id, {}))
 
     @property
     def notes(self) -> dict[str, str]:

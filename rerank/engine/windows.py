@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rerank.engine.texts.text_tokens import unreadable
 from rerank.engine.tokens import Pair, PairTokens
 from rerank.errors import InputError
 from rerank.types import Document, Query
@@ -34,7 +35,7 @@ def document_windows(
     """
     most = _window(window, _room(pairs, query.text))
     stride = _stride(stride, window, most)
-    if len(_ids(pairs, document.full_text)) <= most:
+    if unreadable(document.full_text) or len(_ids(pairs, document.full_text)) <= most:  # its question says why
         return [document]
     title = document.title if document.title and 2 * len(_ids(pairs, f"{document.title} ")) <= most else ""
     text = document.text if title or not document.title else document.full_text

@@ -69,6 +69,8 @@ def _rows(bill: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "tokens", si(_tokens(bill)).strip(), _list(_token_kinds(bill))
     yield "padding", f"{100 * bill['padding']:.1f} %", "of the tokens computed"
     yield from _counts(bill, {"truncated_documents": "documents cut", "repairs": "answers repaired"})
+    yield from _counts(bill, {"windows": "windows asked about", "windows_left_out": "windows not read"})
+    yield from _counts(bill, {"over_budget": "documents over budget"})
     yield from _counts(bill, {"retries": "questions asked again"})
     yield "compute", f"{si(bill.get('flops', 0))}FLOP", _rate(bill.get("flops", 0), seconds, "FLOP/s")
     if bill.get("flops_estimated"):

@@ -95,6 +95,10 @@ class LongDocuments:
         for name in ("window", "stride", "best", "preselected"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InputError(f"{name}={value}; it must be at least 1")
+        if self.weights is not None and self.policy != "k-max":
+            raise InputError(f"weights are of k-max, and of no use to {self.policy!r}")
+        if self.preselect is not None and self.policy == "first":
+            raise InputError("'first' asks about the first window, so there is nothing to preselect; leave it out")
         if self.weights is not None and (len(self.weights) != self.best or not all(w > 0 for w in self.weights)):
             raise InputError(f"weights={self.weights}; give one above 0 for each of the {self.best} best windows")
 

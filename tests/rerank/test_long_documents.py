@@ -80,6 +80,10 @@ def test_a_document_that_fits_is_itself(tokenizer):
     assert [window.doc_id for window in cut(tokenizer, "abcdefgh ijklm")] == ["d#1", "d#2"]
 
 
+def test_a_text_that_nobody_can_read_is_left_to_the_judge(tokenizer):
+    assert texts(cut(tokenizer, "\ud800 abc")) == ["\ud800 abc"]
+
+
 def test_a_title_stands_in_front_of_every_window_unless_it_is_long(tokenizer):
     found = cut(tokenizer, "efgh ijkl mnop", title="abc")
 
@@ -187,6 +191,10 @@ def test_what_cannot_be_is_refused(tokenizer):
         Reranker(judge=judge, window_tokens=3)
     with pytest.raises(InputError, match="heapsort gives none"):
         Reranker(judge=Pairs(), algorithm=heapsort, long_documents="max")
+    with pytest.raises(InputError, match="of no use to 'max'"):
+        LongDocuments("max", weights=(1, 1, 1))
+    with pytest.raises(InputError, match="nothing to preselect"):
+        LongDocuments("first", preselect=Reranker(judge=judge))
     with pytest.raises(InputError, match="window=0"):
         Reranker(judge=judge, long_documents="max", window_tokens=0)
     with pytest.raises(InputError, match="a stride of 5 tokens over windows of 3 would skip"):
