@@ -13,6 +13,7 @@ __all__ = [
     "MEASURES",
     "Count",
     "algorithm_option",
+    "budget_options",
     "calibration_options",
     "checkpoint_names",
     "count_type",
@@ -222,6 +223,21 @@ def long_document_options(command: Command) -> Command:
             metavar="NAME",
             help="truncate, or ask about windows: first, max, sum, mean, k-max.  [default: truncate]",
         ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def budget_options(command: Command) -> Command:
+    """--query-pflop and --query-seconds."""
+    for decorate in (
+        click.option(
+            "--query-seconds",
+            type=float,
+            metavar="X",
+            help="Ask about documents of a query until X seconds of the model's work are spent; the others stay below.",
+        ),
+        click.option("--query-pflop", type=float, metavar="X", help="The same for X PetaFLOP."),
     ):
         command = decorate(command)
     return command

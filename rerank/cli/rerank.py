@@ -69,6 +69,7 @@ class Source:
 @names.token_options
 @names.long_document_options
 @names.calibration_options
+@names.budget_options
 @names.device_options
 @click.option(
     "--cutoff",

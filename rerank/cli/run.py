@@ -47,6 +47,7 @@ __all__ = ["run"]
 @names.token_options
 @names.long_document_options
 @names.calibration_options
+@names.budget_options
 @names.device_options
 @click.option("--keep", type=names.count_type, metavar="N", help="Write the best N of each query alone.")
 @names.output_option("The run, in TREC's format.")

@@ -110,3 +110,14 @@ def test_steps_and_calibrations_are_listed(command):
 
     assert set(listed["steps"]) == {"mmr", "recency"}
     assert set(listed["calibrations"]) == {"platt", "temperature", "isotonic"}
+
+
+def test_a_budget_leaves_documents_below(command, collection, run_file, model, tmp_path):
+    result = command(
+        "rerank", "--dataset", collection, "--run", run_file, "--model", model, "--json",
+        "--query-pflop", "1e-15", "--output", tmp_path / "out.trec",
+    )  # fmt: skip
+
+    ledger = json.loads(result.stdout)["ledger"]
+    assert (ledger["questions"], ledger["over_budget"]) == (6, 6 * 29)
+    assert {len(docs) for docs in read_run(tmp_path / "out.trec").values()} == {30}
