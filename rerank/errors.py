@@ -66,7 +66,7 @@ class JudgeError(RerankError):
 class Transient(JudgeError):
     """A judge raises it, or gives it in an answer's place, when the same question may be answered a little later.
 
-    The scheduler waits and asks again, a limited number of times (`rerank.engine.retries.Retry`).
+    The scheduler waits and asks again, a limited number of times (`rerank.engine.scheduling.retries.Retry`).
 
     Args:
         message: what happened.

@@ -268,7 +268,7 @@ class Judge(Protocol):
       done for them;
     - `concurrent`, a number, when somebody else computes its answers: `answer` is then called from so many threads at
       once, with one question each, instead of with many questions from one thread;
-    - `retry`, a `rerank.engine.retries.Retry`: how it is asked again after a `rerank.errors.Transient`.
+    - `retry`, a `rerank.engine.scheduling.retries.Retry`: how it is asked again after a `rerank.errors.Transient`.
     """
 
     key: str

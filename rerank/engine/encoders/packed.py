@@ -26,6 +26,9 @@ from rerank.engine.tokens import Pair
 
 __all__ = ["Head", "Output", "PackedPass", "Pooling"]
 
+STEP = 32
+"""Rows are a multiple of it: oneDNN keeps code and memory, megabytes, for every number of rows that it has seen."""
+
 Head = Callable[[Tensor], Tensor]
 """Pooled states, float32 [rows, hidden] -> what is wanted of them, float32 [rows, …]."""
 
@@ -111,7 +114,8 @@ class PackedPass:
     def _run(self, texts: Sequence[Pair]) -> Output:
         lengths = [len(text.ids) for text in texts]
         real = sum(lengths)
-        rows = settled_rows(max(real, self.fewest_rows), self.widths, torch.get_num_threads())
+        steps = -(-max(real, self.fewest_rows) // STEP) * STEP
+        rows = settled_rows(steps, self.widths, torch.get_num_threads())
         order = sorted(range(len(texts)), key=lengths.__getitem__)  # equal lengths side by side share a call
         values = self._values(row_of([texts[index] for index in order], rows), order)
         heads = -(-len(texts) // HEAD_ROWS) * HEAD_ROWS
