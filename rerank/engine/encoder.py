@@ -33,7 +33,7 @@ from rerank.engine.encoders.families import FAMILIES, check_encoder, head_of, he
 from rerank.engine.encoders.layers import HEAD_ROWS
 from rerank.engine.encoders.packed import Pooling
 from rerank.engine.encoders.padded import PaddedPass, StockPass, single
-from rerank.engine.encoders.streams import PART
+from rerank.engine.streams import PART
 from rerank.engine.tokens import Pair
 
 __all__ = ["HEAD_ROWS", "Encoder", "Scored", "usual_budget"]

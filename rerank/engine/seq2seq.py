@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from rerank.engine.packing import by_length, in_order
+from rerank.engine.streams import parts_of, side_by_side
 from rerank.engine.t5.choice import Allowed, Sampling
 from rerank.engine.t5.decoder import DECODER_ROWS, FoldedDecoder
 from rerank.engine.t5.encoder import Work, rectangle
@@ -66,6 +67,7 @@ class EncoderDecoder:
         self.mode, self.deterministic = self._texts.mode, self._texts.deterministic
         self._settled = self.mode == "packed" or self.deterministic
         fused = self.execution.endswith("fused linear layers")
+        self._divides = fused and self.mode == "packed"  # products that respect a thread's number of threads
         self._decoder = FoldedDecoder(model, fused=fused, settled=self._settled)
         self._head = OutputHead(model)
         compare(self.score(probes, range(10), prefix=[0]).logits, expected, model, "folded decoder")
@@ -105,6 +107,23 @@ class EncoderDecoder:
         """The same where one decoder reads a whole group of texts, each encoded on its own (fusion in decoder)."""
         prefix = self._prefix(prefix)
         check_ids(self.model, "targets", targets)
+        self._texts.check(groups)
+        threads = torch.get_num_threads() if self._divides else 1
+        divided = parts_of([sum(map(len, group)) for group in groups], threads)
+        if len(divided) > 1:  # each on a thread of its own, encoder and decoder
+            parts = side_by_side(lambda part: self._scored(groups[part], targets, prefix), divided, threads)
+        else:
+            parts = [self._scored(groups, targets, prefix)]
+        logits = torch.cat([part.logits for part in parts])
+        _check_finite(logits)
+        return Scored(
+            logits,
+            sum(part.tokens for part in parts),
+            sum(part.padded for part in parts),
+            sum(part.flops for part in parts),
+        )
+
+    def _scored(self, groups: Groups, targets: Sequence[int], prefix: Sequence[int]) -> Scored:
         work = Work()
         states = self._texts.states(groups, work)
         head = self._head.rows(targets)
@@ -115,7 +134,6 @@ class EncoderDecoder:
             hidden = self._decoder.after(prefix, self._rows(len(part)), memory, work)
             logits.append(self._head.read(hidden, head, work)[: len(part)])
         told = _in_order(torch.cat(logits).cpu(), parts)  # the one transfer
-        _check_finite(told)
         tokens = sum(map(len, states))
         return Scored(told, tokens, work.rows - tokens, work.flops)
 

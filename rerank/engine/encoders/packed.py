@@ -20,8 +20,8 @@ from rerank.engine.encoders.flops import ForwardCost
 from rerank.engine.encoders.layers import HEAD_ROWS, Backbone, Layer, in_fixed_rows
 from rerank.engine.encoders.native import attend_natively
 from rerank.engine.encoders.row import Row, row_of
-from rerank.engine.encoders.streams import parts_of, side_by_side
 from rerank.engine.packing import settled_rows
+from rerank.engine.streams import parts_of, side_by_side
 from rerank.engine.tokens import Pair
 
 __all__ = ["Head", "Output", "PackedPass", "Pooling"]

@@ -79,17 +79,25 @@ class TextEncoder:
 
     def states(self, groups: Groups, work: Work) -> list[Tensor]:
         """The states of each group of texts, one text after the other: [tokens, dim]."""
-        texts = [text for group in groups for text in group]
-        if not texts:
+        self.check(groups)
+        if not groups:
             return []
+        hidden = self._encoder.encode([text for group in groups for text in group], work)
+        return list(torch.split(hidden, [sum(map(len, group)) for group in groups]))
+
+    def check(self, groups: Groups) -> None:
+        """Refuse groups and texts that hold nothing, and ids that have no embedding.
+
+        Raises:
+            InputError: naming the first.
+        """
+        texts = [text for group in groups for text in group]
         if not all(groups):
             raise InputError(f"group {[*map(len, groups)].index(0)} has no texts; leave it out")
         for index, text in enumerate(texts):
             if not text:
                 raise InputError(f"text {index} has no tokens; its template should give at least one")
         check_ids(self.model, "texts", [*itertools.chain.from_iterable(texts)])
-        hidden = self._encoder.encode(texts, work)
-        return list(torch.split(hidden, [sum(map(len, group)) for group in groups]))
 
     @torch.inference_mode()
     def _stock(self, texts: Sequence[Sequence[int]]) -> Tensor:

@@ -9,9 +9,11 @@ import torch
 from encoder_models import classifier, pair_of
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import T5Config, T5ForConditionalGeneration
 
 from rerank.engine.encoder import Encoder
-from rerank.engine.encoders.streams import FEWEST, PART, parts_of, side_by_side
+from rerank.engine.seq2seq import EncoderDecoder
+from rerank.engine.streams import FEWEST, PART, parts_of, side_by_side
 from rerank.kernels import native
 
 
@@ -58,3 +60,23 @@ def test_scores_have_the_same_bits_side_by_side_and_one_after_the_other(name):
         torch.set_num_threads(threads)
 
     assert torch.equal(together.logits, torch.cat([scored.logits for scored in alone]))
+
+
+def test_a_t5_scores_the_same_bits_side_by_side_and_one_after_the_other():
+    torch.manual_seed(0)
+    shape = {"vocab_size": 99, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
+    engine = EncoderDecoder(T5ForConditionalGeneration(T5Config(**shape, decoder_start_token_id=0)).eval())
+    dice = random.Random(4)
+    texts = [[dice.randint(2, 98) for _ in range(dice.randint(1, 300))] for _ in range(24)]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert len(parts_of(list(map(len, texts)), 2)) > 1
+        together = engine.score(texts, [7, 9])
+        torch.set_num_threads(1)
+        alone = [engine.score([text], [7, 9]) for text in texts]
+    finally:
+        torch.set_num_threads(threads)
+
+    assert torch.equal(together.logits, torch.cat([scored.logits for scored in alone]))
+    assert together.tokens == sum(map(len, texts))
