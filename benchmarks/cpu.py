@@ -50,7 +50,7 @@ def c2(setting: Setting) -> Iterator[Contest]:
 @workload("C3", "cpu", "MiniLM-L6 shape, 100 documents, int8")
 def c3(setting: Setting) -> Iterator[Contest]:
     least = setting.pick(RANDOM_TAU, -1.0)
-    for lengths, stock in (("u128", None), ("marco", 1.3), ("nq", 1.3)):
+    for lengths, stock in (("u128", None), ("marco", 1.3)):
         folder, work = _minilm(setting, lengths)
         judge = pairs.int8_judge(folder, setting)
         float32 = pairs.text_in(pairs.judge_of(folder, setting))

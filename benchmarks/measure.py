@@ -171,7 +171,7 @@ def _row(rival: Rival, outcome: Outcome, ours: list[float], theirs: list[float])
         "reached": reached,
         "batch_size": rival.batch_size,
         "peer_tau": round(rival.tau, 4),
-        "seconds": {"ours": round(statistics.median(ours), 5), "peer": round(statistics.median(theirs), 5)},
+        "seconds": {"ours": round(statistics.median(ours), 8), "peer": round(statistics.median(theirs), 8)},
         "p95_seconds": {"ours": _p95(ours), "peer": _p95(theirs)},
         "best_seconds": {"ours": round(min(ours), 5), "peer": round(min(theirs), 5)},
         "amounts": {name: round(amount, 4) for name, amount in outcome.amounts.items() if name != "seconds"},
