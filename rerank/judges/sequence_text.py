@@ -21,7 +21,7 @@ __all__ = ["SequenceText"]
 USUAL = 512
 """What a T5 reads by default: its positions have no end, and it was trained on so many."""
 
-BUDGETS = {"cpu": 1024, "cuda": 16_384}
+BUDGETS = {"cpu": 4096, "cuda": 16_384}
 
 
 class SequenceText:
