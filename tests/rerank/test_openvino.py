@@ -38,7 +38,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 def model_of(family: str, **options: Any) -> Any:
     """A small classifier with random weights, always the same."""
-    sizes = {"pad_token_id": 0, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
+    sizes = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
+    sizes["pad_token_id"] = 0
     config = transformers.AutoConfig.for_model(
         family,
         vocab_size=300,
