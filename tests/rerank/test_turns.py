@@ -103,8 +103,12 @@ def test_no_more_plans_are_at_work_than_a_call_can_take(listed):
         begun.remove(number)
         return listed(1, f"q{number}")
 
-    with Scheduler(Calls(), at_once=10) as scheduler:
-        scheduler.run([plan(number) for number in range(200)])
+    judge = Calls(wait=True)  # so that plans pile up, however quick the worker is beside whoever submits them
+    with Scheduler(judge, at_once=10) as scheduler:
+        plans = [scheduler.submit(plan(number)) for number in range(200)]
+        judge.go_on.set()
+        for submitted in plans:
+            submitted.result(timeout=30)
 
     assert 10 <= most <= 20
 
