@@ -11,7 +11,7 @@ rerank.errors.ConfigError: mine.toml: no key is called 'sise'; did you mean 'siz
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
@@ -87,7 +87,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_union(args, value, where)
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
         return build(hint, value, where)
-    if origin is tuple and isinstance(value, list):
+    if origin in (tuple, Sequence) and isinstance(value, (list, tuple)):
         return tuple(convert(args[0], part, f"{where}[{index}]") for index, part in enumerate(value))
     if origin in (dict, Mapping) or (origin is not None and issubclass(origin, Mapping)):
         if isinstance(value, Mapping):

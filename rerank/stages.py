@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
 from rerank import config, registry
-from rerank.errors import ConfigError, UnknownName
+from rerank.errors import ConfigError, InputError, UnknownName
 
 __all__ = ["KINDS", "check", "converted", "dump", "make"]
 
@@ -31,8 +31,8 @@ def make(table: Mapping[str, Any], dataset: object, where: str) -> tuple[Any, di
     """The stage that a table describes, and the table with the default of every option filled in.
 
     `retriever = NAME` is made by the registered class's `of`, or else by its constructor; `step = NAME` by that of the
-    registered class; `reranker = NAME` by that of `Reranker` with the name in front. Whatever has an argument `dataset`
-    is given the dataset.
+    registered class; `reranker = NAME`, a checkpoint or a method, by that of `Reranker` with the name in front.
+    Whatever has an argument `dataset` is given the dataset.
     `cutoff` is for the pipeline; every other key is an argument.
 
     Raises:
@@ -45,12 +45,20 @@ def make(table: Mapping[str, Any], dataset: object, where: str) -> tuple[Any, di
 
 
 def check(table: Mapping[str, Any], dataset: object, where: str) -> None:
-    """Refuse what `make` would refuse to begin: nothing is built, downloaded or loaded.
+    """Refuse what `make` would refuse to begin, and what the stage's own `check` does: nothing is built or loaded.
 
     Raises:
         ConfigError, UnknownName: as `make` does.
     """
-    _read(table, dataset, where)
+    maker, arguments, options, _ = _read(table, dataset, where)
+    if (refuse := getattr(maker, "check", None)) is None:
+        return
+    try:
+        refuse(*arguments, **options)
+    except UnknownName as error:
+        raise UnknownName(f"{where}: {error}") from error
+    except InputError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def converted(maker: Callable[..., Any], options: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -82,8 +90,6 @@ def _read(
     given = _dataset(parameters.pop("dataset", None), dataset, what)
     _check(options, parameters, what)
     made = converted(maker, options, what)
-    if kind == "reranker":
-        _check_names(made, what)
     defaults = {key: parameter.default for key, parameter in parameters.items() if _has_spelling(parameter.default)}
     cutoff = {"cutoff": table["cutoff"]} if "cutoff" in table else {}
     return maker, positional, {**made, **given}, {kind: name, **defaults, **options, **cutoff}
@@ -128,15 +134,6 @@ def _check(options: Mapping[str, Any], parameters: Mapping[str, inspect.Paramete
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in options:
             raise ConfigError(f"{what}: the option {key!r} is missing")
-
-
-def _check_names(options: Mapping[str, Any], what: str) -> None:
-    """See that an algorithm and a judge are ones that a file can name."""
-    for kind in ("algorithm", "judge"):
-        if (name := options.get(kind)) is not None and name not in registry.names(kind):
-            raise UnknownName(f"{what}: {registry.unknown(kind, name, registry.names(kind))}")
-    if options.get("judge") == "oracle":
-        raise ConfigError(f"{what}: an oracle needs judgments, and a file cannot give them; make it in Python")
 
 
 def _has_spelling(value: object) -> bool:

@@ -81,7 +81,7 @@ def _merge(query: Query, upper: list[Document], lower: list[Document], beam: int
         pairs = [(upper[one], lower[other]) for one, other in places]
         answers = yield [question for pair in pairs for question in both_orders(query, *pair)]
         wins = dict(zip(places, _both(answers), strict=True))
-        done = [path for path in paths if path not in going]
+        done = [path for path in paths if path.upper == len(upper) or path.lower == len(lower)]
         paths = _best([*done, *(step for path in going for step in _steps(path, wins, beam, gap))], beam)
     return _laid_out(paths[0], upper, lower)
 

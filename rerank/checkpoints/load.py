@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -39,6 +39,7 @@ class Checkpoint:
             for weights that rank nothing by themselves.
         prompt: what it is asked by (`rerank list prompts`), for judges that ask by one.
         targets: words whose probability is the answer, where they are not the prompt's own.
+        options: of the algorithm and of the judge, where they are not the defaults: a window, a number of documents.
         sources: where the weights come from, tried in this order; the hub alone when empty.
     """
 
@@ -52,6 +53,7 @@ class Checkpoint:
     algorithm: str = "pointwise"
     prompt: str = ""
     targets: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
 
 

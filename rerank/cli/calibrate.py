@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rerank.cli import names
-from rerank.cli.loading import check_model, fetch_model
+from rerank.cli.loading import check_reranker, fetch_model
 from rerank.cli.places import check_new_file
 from rerank.cli.screen import Screen, rows, with_screen, wrong_usage
 
@@ -54,7 +54,9 @@ __all__ = ["calibrate", "threshold"]
 @click.option("--folds", type=names.Count(2), metavar="N", default=5, show_default=True, help="Parts of the queries.")
 @click.option("--seed", type=names.Count(0), metavar="N", default=0, show_default=True, help="Of the parts.")
 @names.model_option(required=False, help="The checkpoint whose scores these are, to be kept with the calibration.")
+@names.method_options("--reranker")
 @names.algorithm_option()
+@names.judge_options
 @names.token_options
 @names.long_document_options
 @names.device_options
@@ -96,7 +98,7 @@ def calibrate(
         raise wrong_usage("give either --dataset or --qrels: where the judgments are")
     given = {name: value for name, value in options.items() if value is not None}
     if given and model is None:
-        raise wrong_usage(f"--{next(iter(given)).replace('_', '-')} is of no use without --model")
+        raise wrong_usage(f"{names.flag(next(iter(given)))} is of no use without --model")
     check_new_file(output, run, qrels)
     found = calibration.fit(
         _judgments(dataset, split, qrels),
@@ -168,9 +170,10 @@ def _identity(model: str | None, options: dict[str, Any], screen: Screen) -> str
         return ""
     from rerank.rerankers.reranker import Reranker
 
-    check_model(model, options.get("algorithm"))
+    name, given = names.asked(model, options.pop("reranker", None), options)
+    check_reranker(name, given)
     fetch_model(model, screen)
-    with Reranker(model, **options) as reranker:
+    with Reranker(name, **given) as reranker:
         return reranker.scores_key
 
 

@@ -14,8 +14,8 @@ __all__ = ["completion"]
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the script that makes a shell complete names.
 
-    SHELL is bash, zsh or fish. Commands and options are completed, and the values of --dataset, --model, --retriever,
-    --algorithm and --measures.
+    SHELL is bash, zsh or fish. Commands and options are completed, and the values of --dataset, --model, --method,
+    --retriever, --algorithm, --judge, --prompt and --measures.
 
     \b
     Examples:

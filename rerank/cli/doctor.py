@@ -32,6 +32,7 @@ REQUIREMENT = re.compile(r"^(?P<name>[\w.-]+)(?:\[(?P<extras>[\w,.-]+)\])?.*extr
 
 @click.command("doctor")
 @names.model_option(required=False, help="Load this checkpoint, and show what is chosen for it.")
+@names.method_options()
 @names.algorithm_option()
 @names.judge_options
 @names.token_options
@@ -47,7 +48,7 @@ def doctor(*, screen: Screen, model: str | None, **options: Any) -> None:
     """
     given = {name: value for name, value in options.items() if value is not None}
     if model is None and given:
-        raise wrong_usage(f"--{next(iter(given)).replace('_', '-')} is of no use without --model")
+        raise wrong_usage(f"{names.flag(next(iter(given)))} is of no use without --model")
     found: dict[str, dict[str, Any]] = {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
         "devices": _devices(),
@@ -180,7 +181,8 @@ def _choices(model: str, options: dict[str, Any], screen: Screen) -> dict[str, s
     from rerank.rerankers.reranker import Reranker
 
     folder = fetch_model(model, screen)
-    reranker = Reranker(model, **options)
+    name, given = names.asked(model, options.pop("method", None), options)
+    reranker = Reranker(name, **given)
     facts = {"checkpoint": model, "folder": str(folder), "origin": checkpoints.origin(folder)}
-    facts |= {"kind": checkpoints.kind(folder), "algorithm": reranker.algorithm.name}
+    facts |= {"kind": checkpoints.kind(folder), "algorithm": reranker.recipe.described}
     return facts | dict(getattr(reranker.judge, "choices", {}))

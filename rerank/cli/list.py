@@ -20,6 +20,12 @@ def _registered(kind: str) -> Callable[[], dict[str, str]]:
     return names
 
 
+def _methods() -> dict[str, str]:
+    from rerank import methods
+
+    return {name: methods.find(name).description for name in methods.names()}
+
+
 def _checkpoints() -> dict[str, str]:
     from rerank import checkpoints
 
@@ -65,7 +71,7 @@ def _first_sentence(text: str) -> str:
 
 
 KINDS: Mapping[str, Callable[[], dict[str, str]]] = {
-    "rerankers": _registered("reranker"),
+    "methods": _methods,
     "algorithms": _registered("algorithm"),
     "judges": _registered("judge"),
     "retrievers": _registered("retriever"),
@@ -80,16 +86,14 @@ KINDS: Mapping[str, Callable[[], dict[str, str]]] = {
 }
 """What `rerank list` knows: kind -> its names, each with a line about it where there is one."""
 
-NONE_YET = {"rerankers": "none with a name of its own yet: a reranker is a checkpoint (--model) and an algorithm"}
-
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(list(KINDS)), required=False, metavar="[KIND]")
 @with_screen
 def list_names(*, screen: Screen, kind: str | None) -> None:
-    """List what can be named: algorithms, checkpoints, measures and so on.
+    """List what can be named: methods, algorithms, checkpoints and so on.
 
-    KIND is one of rerankers, algorithms, judges, retrievers, steps, prompts, checkpoints, datasets, kernels, measures,
+    KIND is one of methods, algorithms, judges, retrievers, steps, prompts, checkpoints, datasets, kernels, measures,
     fusion and calibrations; without it, all are listed.
 
     \b
@@ -106,7 +110,7 @@ def list_names(*, screen: Screen, kind: str | None) -> None:
 
 def _show(kind: str, members: Mapping[str, str], screen: Screen) -> None:
     if not members:
-        screen.show(f"{kind}: {NONE_YET.get(kind, 'there are none yet')}")
+        screen.show(f"{kind}: there are none yet")
     elif any(members.values()):
         screen.show(rows([kind, "what it is"], list(members.items())))
     else:

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rerank.cli.screen import Screen
 
-__all__ = ["check_model", "fetch_model"]
+__all__ = ["check_reranker", "fetch_model"]
 
 
-def check_model(name: str, algorithm: str | None = None, judge: str | None = None, prompt: str | None = None) -> None:
+def check_reranker(name: str, arguments: Mapping[str, Any]) -> None:
     """Refuse what no download or loading could make good.
 
-    Raises:
-        UnknownName: when there is no such checkpoint, algorithm or judge.
-        CheckpointError: when the checkpoint is on this machine and is no reranker.
-        InputError: when the algorithm asks what the judge does not answer.
-    """
-    from rerank import checkpoints, registry
-    from rerank.judges.choosing import answered, check_fit, chosen_judge
+    Args:
+        name: a checkpoint, or a method with its checkpoint among the arguments.
+        arguments: of `rerank.Reranker`.
 
-    asking = None if algorithm is None else registry.load("algorithm", algorithm)
-    folder = checkpoints.where(name)
-    entry = checkpoints.find(name).checkpoint
-    if entry is not None and judge is None and prompt is None:
-        judge, prompt = entry.judge, entry.prompt or None
-    if folder is not None and not judge:
-        judge = chosen_judge(folder, prompt)
-    if asking is not None and judge:
-        kind = registry.load("judge", judge)
-        check_fit(asking, answered(kind, prompt), kind.__name__)
+    Raises:
+        UnknownName: when there is no such checkpoint, method, algorithm or judge.
+        CheckpointError: when the checkpoint is on this machine and is no reranker.
+        InputError: when they, or the options, do not fit together.
+    """
+    from rerank.rerankers.recipe import recipe_of
+
+    recipe_of(name, arguments, fetch=False)
 
 
 def fetch_model(name: str, screen: Screen, *, refresh: bool = False) -> Path:

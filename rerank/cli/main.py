@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "rerank.cli.prompt:prompt",
         "Show prompt NAME as a model would see it, with DOCUMENTS (texts) in their places.",
     ),
-    "list": ("rerank.cli.list:list_names", "List what can be named: algorithms, checkpoints, measures and so on."),
+    "list": ("rerank.cli.list:list_names", "List what can be named: methods, algorithms, checkpoints and so on."),
     "doctor": ("rerank.cli.doctor:doctor", "Show versions, devices, caches, and what is in the way."),
     "completion": ("rerank.cli.completion:completion", "Print the script that makes a shell complete names."),
 }

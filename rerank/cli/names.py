@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ __all__ = [
     "MEASURES",
     "Count",
     "algorithm_option",
+    "asked",
     "budget_options",
     "calibration_options",
     "checkpoint_names",
@@ -21,9 +23,12 @@ __all__ = [
     "dataset_option",
     "device_options",
     "file_type",
+    "flag",
     "judge_options",
     "long_document_options",
     "measures_option",
+    "method_names",
+    "method_options",
     "model_option",
     "output_option",
     "prompt_names",
@@ -147,13 +152,85 @@ def model_option(*, required: bool = True, help: str = "") -> Callable[[Command]
     )
 
 
+def method_names() -> Iterable[str]:
+    """Every method, by its name."""
+    from rerank import methods
+
+    return methods.names()
+
+
+def method_options(name: str = "--method") -> Callable[[Command], Command]:
+    """--method, --set, --head, --window and --step.
+
+    Args:
+        name: in place of --method, where a command has a method of another kind.
+    """
+
+    def decorated(command: Command) -> Command:
+        for decorate in (
+            click.option("--step", type=count_type, metavar="N", help="How many documents a window moves."),
+            click.option("--window", type=count_type, metavar="N", help="The most documents in a window."),
+            click.option("--head", type=count_type, metavar="N", help="How many top positions to put in order."),
+            click.option(
+                "--set",
+                "options",
+                multiple=True,
+                metavar="NAME=VALUE",
+                callback=_settings,
+                help="An option of the algorithm or of the judge, such as children=3; may be repeated.",
+            ),
+            click.option(
+                name,
+                metavar="NAME",
+                shell_complete=completing(method_names),
+                help="How the model is asked: algorithm, judge, prompt, options (`rerank list methods`).  "
+                "[default: the checkpoint's own]",
+            ),
+        ):
+            command = decorate(command)
+        return command
+
+    return decorated
+
+
+def flag(argument: str) -> str:
+    """What the command line calls an argument."""
+    return "--set" if argument == "options" else f"--{argument.replace('_', '-')}"
+
+
+def _settings(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any] | None:
+    """NAME=VALUE as a mapping; a value is TOML, and a text where it is none."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(f"{text!r} is no NAME=VALUE, such as children=3", ctx, param)
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice", ctx, param)
+        found[name] = _value(value)
+    return found or None
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def asked(model: str, method: str | None, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The first argument of `Reranker`, and the others that are said."""
+    given = {option: value for option, value in options.items() if value is not None}
+    return (model, given) if method is None else (method, {"model": model, **given})
+
+
 def algorithm_option() -> Callable[[Command], Command]:
     """--algorithm."""
     return click.option(
         "--algorithm",
         metavar="NAME",
         shell_complete=completing(registered("algorithm")),
-        help="How the model is asked (`rerank list algorithms`).  [default: the checkpoint's own]",
+        help="Which question comes next (`rerank list algorithms`).  [default: the method's or checkpoint's own]",
     )
 
 
@@ -170,7 +247,8 @@ def judge_options(command: Command) -> Command:
             "--judge",
             metavar="NAME",
             shell_complete=completing(registered("judge")),
-            help="How it is asked (`rerank list judges`).  [default: the checkpoint's own, or the prompt's usual one]",
+            help="How it is asked (`rerank list judges`).  "
+            "[default: the method's or checkpoint's own, or the prompt's usual one]",
         ),
     ):
         command = decorate(command)

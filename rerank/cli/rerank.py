@@ -11,7 +11,7 @@ import click
 
 from rerank.cli import names
 from rerank.cli.journals import chosen_journal, journal_options, keeps
-from rerank.cli.loading import check_model, fetch_model
+from rerank.cli.loading import check_reranker, fetch_model
 from rerank.cli.places import check_new_file
 from rerank.cli.reranking import closing, interruptible, reranked
 from rerank.cli.screen import Screen, with_screen, wrong_usage
@@ -64,6 +64,7 @@ class Source:
 @click.option("--run", type=names.file_type, metavar="FILE", help="The TREC run to rerank.")
 @click.option("--requests", type=names.file_type, metavar="FILE", help="JSONL requests to rerank, with their texts.")
 @names.model_option()
+@names.method_options()
 @names.algorithm_option()
 @names.judge_options
 @names.token_options
@@ -90,6 +91,7 @@ def rerank(
     run: Path | None,
     requests: Path | None,
     model: str,
+    method: str | None,
     cutoff: int | None,
     keep: int | None,
     output: Path,
@@ -108,6 +110,8 @@ def rerank(
         rerank rerank --dataset noveleval --run bm25.trec --cutoff 20 --output reranked.trec \\
             --model cross-encoder/ms-marco-MiniLM-L12-v2
         rerank rerank --requests requests.jsonl --model ./my-reranker --output reranked.jsonl
+        rerank rerank --requests requests.jsonl --output reranked.jsonl \\
+            --model ./my-llm --method setwise-heapsort --set children=9 --head 5
     """
     from rerank.io import run_scores, write_ledger
 
@@ -116,14 +120,14 @@ def rerank(
     record = chosen_journal(output, journal, no_journal, source.path)
     if ledger is not None:
         check_new_file(ledger, source.path, output, record)
-    check_model(model, options["algorithm"], options["judge"], options["prompt"])
+    name, given = names.asked(model, method, options)
+    check_reranker(name, given)
     rankings = source.rankings()
     if not _is_jsonl(output):
         run_scores(rankings)  # ids that cannot stand in a TREC file are seen now and not at the end
     fetch_model(model, screen)
-    # again: what kind of model it is shows when it is here
-    check_model(model, options["algorithm"], options["judge"], options["prompt"])
-    with interruptible(record), closing(_loaded(model, record, options), screen) as reranker:
+    check_reranker(name, given)  # again: what kind of model it is shows when it is here
+    with interruptible(record), closing(_loaded(name, record, given), screen) as reranker:
         ranked = reranked(reranker, rankings, screen, cutoff=cutoff)
         _write(output, [ranking[:keep] for ranking in ranked], _tag(reranker.name))
     if ledger is not None:
@@ -134,8 +138,7 @@ def rerank(
 def _loaded(name: str, journal: Path | None, options: dict[str, Any]) -> Reranker:
     from rerank.rerankers.reranker import Reranker
 
-    given = {option: value for option, value in options.items() if value is not None}
-    return Reranker(name, journal=journal, **given)
+    return Reranker(name, journal=journal, **options)
 
 
 def _write(output: Path, rankings: list[Ranking], tag: str) -> None:
@@ -164,7 +167,9 @@ def _close(reranker: Reranker, ranked: list[Ranking], output: Path, journal: Pat
             "journal": None if journal is None else str(journal),
             "queries": len(ranked),
             "model": reranker.name,
+            "method": reranker.recipe.method,
             "algorithm": reranker.algorithm.name,
+            "options": reranker.options,
             "ledger": reranker.ledger.as_dict(),
         }
     )

@@ -13,7 +13,7 @@ import click
 from rerank.cli import names
 from rerank.cli.evaluate import split_measures
 from rerank.cli.journals import check_use, chosen_journal, journal_options, journalled, journals_of, keeps, rerankers_of
-from rerank.cli.loading import check_model, fetch_model
+from rerank.cli.loading import check_reranker, fetch_model
 from rerank.cli.places import check_new_file
 from rerank.cli.reranking import closing, interruptible, reranked
 from rerank.cli.screen import Screen, with_screen, wrong_usage
@@ -42,6 +42,7 @@ __all__ = ["run"]
     help="How many documents to retrieve; all of them are reranked.  [default: 1000]",
 )
 @names.model_option(required=False, help="The reranker's checkpoint: a name, a hub id, or a folder.")
+@names.method_options()
 @names.algorithm_option()
 @names.judge_options
 @names.token_options
@@ -119,7 +120,7 @@ def _from_file(file: Path, flags: Mapping[str, Any]) -> list[dict[str, Any]]:
     from rerank import config
 
     if chosen := [key for key, value in flags.items() if value is not None]:
-        raise wrong_usage(f"--{chosen[0].replace('_', '-')} and a file exclude each other; write it into {file}")
+        raise wrong_usage(f"{names.flag(chosen[0])} and a file exclude each other; write it into {file}")
     stages = config.read(PipelineFile, file).stage
     return stages if isinstance(stages, list) else []
 
@@ -133,20 +134,18 @@ def _from_flags(flags: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "retrieve_cutoff" in options:
         first["cutoff"] = options.pop("retrieve_cutoff")
     if "model" in options:
-        return [first, {"reranker": options.pop("model"), **options}]
+        name, given = names.asked(options.pop("model"), options.pop("method", None), options)
+        return [first, {"reranker": name, **given}]
     if options:
-        raise wrong_usage(f"--{next(iter(options)).replace('_', '-')} is of no use without --model")
+        raise wrong_usage(f"{names.flag(next(iter(options)))} is of no use without --model")
     return [first]
 
 
 def _fetch(tables: Sequence[Mapping[str, Any]], screen: Screen) -> None:
-    """Check every model before the first is downloaded, and again what a download alone can tell."""
-    rerankers = rerankers_of(tables)
-    for table in rerankers:
-        check_model(table["reranker"], table.get("algorithm"), table.get("judge"), table.get("prompt"))
-    for table in rerankers:
-        fetch_model(table["reranker"], screen)
-        check_model(table["reranker"], table.get("algorithm"), table.get("judge"), table.get("prompt"))
+    """Have every model here, and check what a download alone can tell."""
+    for table in rerankers_of(tables):
+        fetch_model(table.get("model", table["reranker"]), screen)
+        check_reranker(table["reranker"], table)
 
 
 class Watched(Stage):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from rerank import checkpoints, prompts
 from rerank.errors import CheckpointError, InputError
 from rerank.questions import Algorithm, Compare, Grade, GradeSet, Judge, Permute, Pick, Write
 
-__all__ = ["ASKS", "answered", "check_fit", "check_options", "chosen_judge", "judge_for"]
+__all__ = ["ASKS", "answered", "check_fit", "check_options", "chosen_judge", "judge_for", "keywords"]
 
 ASKS: Mapping[str, type] = {
     "grade": Grade,
@@ -73,7 +73,7 @@ def check_options(name: str, judge: type, given: Iterable[str]) -> None:
     Raises:
         InputError: naming the option.
     """
-    known = _parameters(judge)
+    known = keywords(judge)
     for option in given:
         if option not in known:
             raise InputError(f"judge {name!r} takes no {option}; leave it out")
@@ -98,14 +98,24 @@ def check_fit(algorithm: Algorithm, able: frozenset[type], judge: str) -> None:
         raise InputError(f"{algorithm.name} asks {asks}, and {judge} answers only {answers}; choose another algorithm")
 
 
-def _parameters(judge: type) -> dict[str, Any]:
-    """Those of a class and of the classes that it hands its options on to."""
-    found: dict[str, Any] = {}
-    for each in judge.__mro__:
+def keywords(maker: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keyword arguments of a function; of a class its own, and those of the classes that it hands others on to."""
+    if not isinstance(maker, type):
+        return _keywords(maker)
+    found: dict[str, inspect.Parameter] = {}
+    for each in maker.__mro__:
         if "__init__" not in vars(each) or each is object:
             continue
-        parameters = inspect.signature(vars(each)["__init__"]).parameters
-        found = {name: value for name, value in parameters.items() if value.kind is value.KEYWORD_ONLY} | found
-        if not any(value.kind is value.VAR_KEYWORD for value in parameters.values()):
+        made = vars(each)["__init__"]
+        found = _keywords(made) | found
+        if not any(value.kind is value.VAR_KEYWORD for value in inspect.signature(made).parameters.values()):
             break
     return found
+
+
+def _keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    try:
+        found = inspect.signature(function, eval_str=True).parameters
+    except NameError:  # a hint that only a type checker can read
+        found = inspect.signature(function).parameters
+    return {name: value for name, value in found.items() if value.kind is value.KEYWORD_ONLY}

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rerank import checkpoints, registry
 from rerank.calibration import Calibration, check_threshold
 from rerank.cost import Ledger
 from rerank.engine.journal import Journal
 from rerank.engine.scheduler import Scheduler
 from rerank.errors import InputError
-from rerank.judges.choosing import answered, check_fit, check_options, chosen_judge
 from rerank.pipeline import Stage, check_cutoff
 from rerank.questions import Algorithm, Grade, Judge, Plan
 from rerank.rerankers.cascade import Budget, within
 from rerank.rerankers.long_documents import LongDocuments, Passage
+from rerank.rerankers.options import spelled
+from rerank.rerankers.recipe import recipe_of
 from rerank.types import Document, Query, Ranking
 
 __all__ = ["Reranker"]
@@ -27,12 +27,19 @@ class Reranker(Stage):
 
     Args:
         name: a hub id, a folder, or a checkpoint's name (`rerank models list`); its config says what kind of judge it
-            is, its checkpoint file which algorithm goes with it. May be left out when `judge` is a judge.
-        algorithm: a name (`rerank list algorithms`) or an `Algorithm`; pointwise by default.
+            is, its checkpoint file which algorithm goes with it. Or a method (`rerank list methods`), which wants
+            `model`. May be left out when `judge` is a judge.
+        model: the checkpoint that a method asks: a hub id, a folder, or a checkpoint's name.
+        algorithm: a name (`rerank list algorithms`) or an `Algorithm`; the method's or the checkpoint's by default, and
+            pointwise where they say none.
         judge: the name of a judge, to use another than the checkpoint's own; or a judge, which then needs no `name`.
         prompt: what a T5 or a causal language model is asked: a prompt's name (`rerank list prompts`) or a TOML file;
             as the checkpoint's file says by default. It also says which judge asks it, when none is named.
         targets: words whose probability is the answer, the better first; the prompt's by default.
+        head, window, step: options of many algorithms: positions to put in order, documents in a question, and how far
+            a window moves.
+        options: of the algorithm and of the judge, by name: `{"children": 3, "mode": "generation"}`. Each goes to
+            whoever takes it, to both where both do; one that nobody takes is refused.
         max_tokens: the most tokens of query and document together; documents are cut at their end, and counted. As
             the checkpoint's file says by default, or as many as the model reads.
         token_budget: the most tokens in a forward pass: speed and memory, not scores.
@@ -60,6 +67,8 @@ class Reranker(Stage):
         CheckpointError: when the checkpoint cannot be had, or is no reranker.
         InputError: when options do not fit together.
 
+    `options` holds the options that were said, by the user, the method or the checkpoint's file.
+
     `passages` holds, after `rerank` with windows, query_id -> doc_id -> the window that scored best.
 
     `ledger` holds what everything so far has cost. A reranker remembers its answers and may be used from any thread;
@@ -70,10 +79,15 @@ class Reranker(Stage):
         self,
         name: str | Path | None = None,
         *,
+        model: str | Path | None = None,
         algorithm: str | Algorithm | None = None,
         judge: str | Judge | None = None,
         prompt: str | Path | None = None,
         targets: tuple[str, ...] | list[str] | None = None,
+        head: int | None = None,
+        window: int | None = None,
+        step: int | None = None,
+        options: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         token_budget: int | None = None,
         device: str | None = None,
@@ -93,24 +107,30 @@ class Reranker(Stage):
         query_seconds: float | None = None,
         journal: str | Path | None = None,
     ) -> None:
-        options: dict[str, Any] = {
+        arguments: dict[str, Any] = {
+            "model": model,
+            "algorithm": algorithm,
+            "judge": judge,
             "prompt": prompt,
             "targets": targets,
+            "head": head,
+            "window": window,
+            "step": step,
+            "options": options,
             "max_tokens": max_tokens,
             "token_budget": token_budget,
             "device": device,
             "dtype": dtype,
             "token_store": token_store,
-            "compile": compile or None,
-            "deterministic": deterministic or None,
+            "compile": compile,
+            "deterministic": deterministic,
             "quantize": quantize,
             "adapter": adapter,
             "device_map": device_map,
         }
-        given = {option: value for option, value in options.items() if value is not None}
-        self.algorithm = _algorithm_of(name, algorithm)
-        self.judge = _judge_of(name, judge, given, self.algorithm)
-        self.name = Path(name).name if name is not None else type(self.judge).__name__.lower()
+        self.recipe = recipe_of(name, arguments)
+        self.name, self.algorithm, self.options = self.recipe.name, self.recipe.algorithm, self.recipe.options
+        self.judge = self.recipe.load()
         self.long_documents = _long_documents(long_documents, window_tokens, stride_tokens, self.algorithm)
         self.passages: dict[str, dict[str, Passage]] = {}
         self.budget = None if query_pflop is None and query_seconds is None else Budget(query_pflop, query_seconds)
@@ -119,9 +139,19 @@ class Reranker(Stage):
         self.threshold = threshold
         self.journal = None if journal is None else Journal(journal)
         self.ledger = Ledger()
+        self._note_choices()
         self._scheduler = Scheduler(self.judge, ledger=self.ledger, journal=self.journal)
         if self.journal is not None:
             self.ledger.note("journal", _recovered(self.journal))
+
+    @staticmethod
+    def check(name: str | Path | None = None, **arguments: Any) -> None:
+        """Refuse arguments that no download could make good; nothing is downloaded or loaded for it.
+
+        Raises:
+            UnknownName, InputError, CheckpointError: as the constructor does.
+        """
+        recipe_of(name, arguments, fetch=False)
 
     def rerank(
         self,
@@ -164,7 +194,9 @@ class Reranker(Stage):
         self, rankings: list[Ranking], budget: Budget | None, on_answer: Callable[[int, int], None] | None
     ) -> list[Ranking]:
         def plan(ranking: Ranking) -> Plan:
-            return self.algorithm(ranking) if budget is None else within(budget, ranking, self.ledger)
+            if budget is not None:
+                return within(budget, ranking, self.ledger)
+            return self.algorithm(ranking, **self.recipe.asking)
 
         def ask(pieces: list[Ranking]) -> list[Ranking]:
             return self._scheduler.run(map(plan, pieces), on_answer=on_answer)
@@ -201,9 +233,10 @@ class Reranker(Stage):
 
     @property
     def scores_key(self) -> str:
-        """What makes scores mean the same: the judge (weights, tokenizer and options), the algorithm, the windows."""
+        """What makes scores mean the same: the judge (weights, tokenizer and options), the algorithm with its options,
+        and the windows."""
         windows = "" if self.long_documents is None else f" {self.long_documents.description}"
-        return f"{self.judge.key} {self.algorithm.name}{windows}"
+        return f"{self.judge.key} {self.recipe.changed}{windows}"
 
     def close(self) -> None:
         """Let go of the journal; what was answered is on the disk."""
@@ -218,7 +251,15 @@ class Reranker(Stage):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Reranker {self.name}: {self.algorithm.name} with {type(self.judge).__name__}>"
+        said = {name: value for name, value in self.options.items() if name not in self.recipe.asking}
+        judge = f"{type(self.judge).__name__}({spelled(said)})" if said else type(self.judge).__name__
+        return f"<Reranker {self.name}: {self.recipe.changed} with {judge}>"
+
+    def _note_choices(self) -> None:
+        """What the ledger tells of the reranker itself; the judge tells of the model."""
+        if self.recipe.method:
+            self.ledger.note("method", self.recipe.method)
+        self.ledger.note("algorithm", self.recipe.described)
 
 
 def _checked(rankings: Iterable[Ranking]) -> list[Ranking]:
@@ -237,54 +278,6 @@ def _document(index: int, text: object) -> Document:
     if not isinstance(text, str):
         raise InputError(f"document {index} is {text!r}; it must be a text or a Document")
     return Document(str(index), text)
-
-
-def _judge_of(
-    name: str | Path | None, judge: str | Judge | None, options: Mapping[str, Any], algorithm: Algorithm
-) -> Judge:
-    """The judge, loaded when nothing speaks against it."""
-    if judge is not None and not isinstance(judge, str):
-        if options:
-            raise InputError(f"{', '.join(options)} cannot change a judge that is already made; give them to the judge")
-        check_fit(algorithm, judge.answers, type(judge).__name__)
-        return judge
-    if name is None:
-        raise InputError("a reranker needs a checkpoint's name, or a judge")
-    if judge == "oracle":
-        raise InputError("an oracle needs judgments, not a checkpoint; make it: Reranker(judge=Oracle(qrels))")
-    folder = checkpoints.fetch(name)
-    entry = checkpoints.find(name).checkpoint
-    usual = {} if entry is None else _usual(entry, judge, options)
-    given = usual | dict(options)
-    chosen = judge or _own_judge(entry, options) or chosen_judge(folder, given.get("prompt"))
-    kind = registry.load("judge", chosen)
-    check_options(chosen, kind, given)
-    check_fit(algorithm, answered(kind, given.get("prompt")), kind.__name__)
-    made: Judge = kind(folder, **given)
-    return made
-
-
-def _own_judge(entry: checkpoints.Checkpoint | None, options: Mapping[str, Any]) -> str | None:
-    """The judge that a checkpoint's file names; another prompt may want another one."""
-    return entry.judge or None if entry is not None and "prompt" not in options else None
-
-
-def _usual(entry: checkpoints.Checkpoint, judge: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint's file says; its prompt and targets go with its own judge alone."""
-    usual: dict[str, Any] = {"max_tokens": entry.max_tokens}
-    if entry.prompt and judge in (None, entry.judge) and "prompt" not in options:
-        usual |= {"prompt": entry.prompt} | ({"targets": entry.targets} if entry.targets else {})
-    return usual
-
-
-def _algorithm_of(name: str | Path | None, algorithm: str | Algorithm | None) -> Algorithm:
-    if isinstance(algorithm, Algorithm):
-        return algorithm
-    if algorithm is None:
-        entry = checkpoints.find(name).checkpoint if name is not None else None
-        algorithm = entry.algorithm if entry is not None else "pointwise"
-    loaded: Algorithm = registry.load("algorithm", algorithm)
-    return loaded
 
 
 def _long_documents(

@@ -162,7 +162,7 @@ def test_a_name_or_value_that_there_is_none_of(rerank_refused, options, said):
         (["fuse", "--run", "r", "--output", "o", "--method", "borda", "--k", "9"], "--k is of rrf, and of no use to"),
         (["index", "--dataset", "d", "--retriever", "bm25", "--output", "o", "--option", "k1=3", "--k1", "2"], "--k1"),
         (["index", "--dataset", "d", "--retriever", "bm25", "--output", "o", *["--option", "b=1"] * 2], "given twice"),
-        (["list", "nothing"], "Invalid value for '[KIND]': 'nothing' is not one of 'rerankers'"),
+        (["list", "nothing"], "Invalid value for '[KIND]': 'nothing' is not one of 'methods'"),
     ],
 )
 def test_options_that_do_not_hold_together(refused, arguments, said, tmp_path, monkeypatch):

@@ -1,21 +1,26 @@
-"""docs/cli.md is what the commands say of themselves."""
+"""Pages that a script writes are what it would write now."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_the_reference_is_what_the_commands_say():
-    place = REPOSITORY / "scripts" / "write_cli_reference.py"
-    spec = importlib.util.spec_from_file_location("write_cli_reference", place)
+@pytest.mark.parametrize(
+    ("script", "page"), [("write_cli_reference", "docs/cli.md"), ("write_methods_page", "docs/methods.md")]
+)
+def test_a_written_page_is_what_its_script_would_write_now(script: str, page: str) -> None:
+    place = REPOSITORY / "scripts" / f"{script}.py"
+    spec = importlib.util.spec_from_file_location(script, place)
     assert spec is not None
     assert spec.loader is not None
     writer = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(writer)
 
-    written = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    written = (REPOSITORY / page).read_text(encoding="utf-8")
 
-    assert written == writer.page(), "docs/cli.md is stale; run: python scripts/write_cli_reference.py"
+    assert written == writer.page(), f"{page} is stale; run: python scripts/{script}.py"

@@ -35,7 +35,8 @@ def test_every_file_is_named_as_its_hub_id_and_found_by_every_spelling(name: str
     entry = find(name).checkpoint
 
     assert entry is not None
-    assert entry.hub.partition("/")[2] == name or (not entry.hub and entry.sources)
+    own = (entry.hub.partition("/")[2], entry.hub.replace("/", "-"))  # the second where two organisations share the first
+    assert name in own or (not entry.hub and entry.sources)
     assert all(find(spelling).checkpoint is entry for spelling in (entry.hub or name, *entry.aliases))
     assert entry.judge in ("", *registry.names("judge"))
     assert entry.max_tokens >= 512
@@ -275,4 +276,5 @@ def test_a_checkpoints_prompt_and_algorithm_fit_its_judge(name: str) -> None:
 
     assert algorithm.asks <= judge.answers
     assert {kind.__name__.lower() for kind in algorithm.asks} == {asks}
-    assert judge_for(prompts.find(entry.prompt)) == entry.judge
+    # which judge goes with a score head is not for the prompt to say
+    assert entry.judge in (judge_for(prompts.find(entry.prompt)), "score-head")

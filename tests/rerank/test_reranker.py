@@ -169,7 +169,7 @@ def test_the_checkpoint_files_max_tokens_is_the_default(minilm: Path, monkeypatc
     from dataclasses import replace
 
     from rerank import checkpoints
-    from rerank.rerankers import reranker as module
+    from rerank.rerankers import recipe as module
 
     located = checkpoints.find("ms-marco-MiniLM-L12-v2")
     shorter = replace(located, checkpoint=replace(located.checkpoint, max_tokens=99))
