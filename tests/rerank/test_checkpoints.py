@@ -35,7 +35,7 @@ def test_every_file_is_named_as_its_hub_id_and_found_by_every_spelling(name: str
     entry = find(name).checkpoint
 
     assert entry is not None
-    own = (entry.hub.partition("/")[2], entry.hub.replace("/", "-"))  # the second where two organisations share the first
+    own = (entry.hub.partition("/")[2], entry.hub.replace("/", "-"))  # where two share the first
     assert name in own or (not entry.hub and entry.sources)
     assert all(find(spelling).checkpoint is entry for spelling in (entry.hub or name, *entry.aliases))
     assert entry.judge in ("", *registry.names("judge"))
