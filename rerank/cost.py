@@ -22,7 +22,7 @@ UNITS: Mapping[str, str] = {
     "memory_hits": "questions answered from memory",
     "journal_hits": "questions answered from the journal",
     "rounds": "dependent rounds of questions",
-    "calls": "model forward passes",
+    "calls": "model forward passes, or requests to a server",
     "tokens_real": "tokens of the texts and templates that were computed",
     "tokens_padded": "filler tokens that were computed for nothing",
     "tokens_reused": "tokens whose keys and values were not computed again",
@@ -35,10 +35,12 @@ UNITS: Mapping[str, str] = {
     "windows_left_out": "windows of long documents that nobody read",
     "over_budget": "documents that were not asked about because a query's budget was spent",
     "repairs": "answers that had to be repaired",
+    "words_untold": "words of answers that were not among the likeliest tokens a server told",
     "retries": "questions asked once more after a failure that passed",
     "flops": "floating-point operations of the executed plan",
     "flops_estimated": "the same by the closed form of https://arxiv.org/abs/2507.06223",
     "seconds": "of work inside the judge",
+    "price": "money that a server takes for its tokens, in the currency of the prices given",
 }
 """Every amount that may be charged, and what it counts."""
 

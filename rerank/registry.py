@@ -40,6 +40,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "choice": "rerank.judges.choice:Choice",
         "cross-encoder": "rerank.judges.cross_encoder:CrossEncoder",
         "first-token": "rerank.judges.first_token:FirstToken",
+        "hosted": "rerank.judges.hosted:Hosted",
         "likelihood": "rerank.judges.likelihood:Likelihood",
         "oracle": "rerank.judges.fake:Oracle",
         "permutation": "rerank.judges.permutation:Permutation",

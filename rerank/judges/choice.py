@@ -11,9 +11,9 @@ from rerank.errors import InputError
 from rerank.judges.bills import Asked, Given
 from rerank.judges.labels import Labels
 from rerank.judges.prompted import PromptedJudge
+from rerank.judges.readings import by_labels, check_one_best, written_pick
 from rerank.prompts.prompt import Prompt
-from rerank.prompts.reading import read_choice
-from rerank.questions import Answer, Pick, Picked, Question
+from rerank.questions import Answer, Pick, Question
 
 __all__ = ["Choice"]
 
@@ -69,28 +69,16 @@ class Choice(PromptedJudge):
         assert isinstance(question, Pick)
         if self.by_labels is not None:
             self.by_labels.check(question)
-        elif question.count > 1 or question.worst:
-            wanted = "the worst" if question.worst else f"{question.count} documents"
-            raise InputError(
-                f"a written answer names the one best document, and {wanted} were asked for; mode='likelihood'"
-            )
+        else:
+            check_one_best(question)
         return super().render(question)
 
     def ask(self, asked: Sequence[Asked]) -> Given:
         """One step for all, or one short text each."""
         if self.by_labels is not None:
             scores, work = self.by_labels.scores(asked)
-            return Given([_picked(each.question, row) for each, row in zip(asked, scores, strict=True)], work)
+            return Given([by_labels(each.question, row) for each, row in zip(asked, scores, strict=True)], work)
         return self.written(asked, [self.new_tokens] * len(asked), self._read)
 
     def _read(self, question: Question, text: str) -> Answer:
-        choice, repairs = read_choice(text, self.labels(question))
-        return Picked((choice or 0,), repairs=repairs)
-
-
-def _picked(question: Question, scores: tuple[float, ...]) -> Picked:
-    """The best by score, or the worst; of equal ones the document shown first."""
-    assert isinstance(question, Pick)
-    sign = 1 if question.worst else -1
-    order = sorted(range(len(scores)), key=lambda index: sign * scores[index])
-    return Picked(tuple(order[: question.count]), scores)
+        return written_pick(text, self.labels(question))

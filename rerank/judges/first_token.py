@@ -10,8 +10,9 @@ from rerank.engine.texts.prompt_tokens import Prompt as Rendered
 from rerank.judges.bills import Asked, Given
 from rerank.judges.labels import Labels
 from rerank.judges.prompted import PromptedJudge
+from rerank.judges.readings import ordered
 from rerank.prompts.prompt import Prompt
-from rerank.questions import Permute, Permuted, Question
+from rerank.questions import Permute, Question
 
 __all__ = ["FirstToken"]
 
@@ -45,9 +46,4 @@ class FirstToken(PromptedJudge):
     def ask(self, asked: Sequence[Asked]) -> Given:
         """One step of the model for all."""
         found, work = self.by_labels.scores(asked)
-        return Given([_ordered(scores) for scores in found], work)
-
-
-def _ordered(scores: tuple[float, ...]) -> Permuted:
-    order = sorted(range(len(scores)), key=lambda index: -scores[index])
-    return Permuted(tuple((index,) for index in order), scores)
+        return Given([ordered(scores) for scores in found], work)

@@ -10,8 +10,8 @@ from typing import Any
 from rerank.errors import InputError
 from rerank.judges.bills import Asked, Given
 from rerank.judges.prompted import PromptedJudge
-from rerank.prompts.prompt import Prompt, identifiers
-from rerank.prompts.reading import read_order
+from rerank.judges.readings import written_list
+from rerank.prompts.prompt import Prompt
 from rerank.questions import Permute, Permuted, Question
 
 __all__ = ["Permutation"]
@@ -62,20 +62,12 @@ class Permutation(PromptedJudge):
         return self.written(asked, [self._most(each.question) for each in asked], self._read)
 
     def _read(self, question: Question, text: str) -> Permuted:
-        groups, repairs = read_order(text, self.labels(question))
-        return Permuted(groups, repairs=repairs)
+        return written_list(text, self.labels(question))
 
     def _most(self, question: Question) -> int:
         return self.new_tokens or self._complete(len(question.documents))
 
     def _tokens_of_a_list(self, count: int) -> int:
         """Of a list that names every document as the prompt does."""
-        shown = self._label()
-        written = " > ".join(shown.format(identifier=name) for name in identifiers(self.prompt.identifiers, count))
+        written = self.prompt.complete_list(count)
         return len(self.tokenizer(written, add_special_tokens=False)["input_ids"]) + SLACK
-
-    def _label(self) -> str:
-        """How a document is named where it is shown: "[{identifier}]", "PASSAGE{identifier} ="."""
-        each = next((turn.text for turn in self.prompt.turns if turn.each), self.prompt.document)
-        before = each.partition("{text}")[0].strip()
-        return before if "{identifier}" in before else "[{identifier}]"

@@ -6,7 +6,6 @@ import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -28,10 +27,6 @@ from rerank.questions import Answer, Bill, Question
 from rerank.types import Document, Query
 
 __all__ = ["PromptedJudge"]
-
-
-SAID_ELSEWHERE = ("name", "source", "description", "targets")
-"""Of a prompt file, what no model sees."""
 
 
 class PromptedJudge(ABC):
@@ -117,11 +112,10 @@ class PromptedJudge(ABC):
     def key(self) -> str:
         """Hash of all that decides an answer."""
         loaded = self.model.loaded
-        said = {field.name: getattr(self.prompt, field.name) for field in fields(self.prompt)}
         parts = [
             self.scoring,
             checkpoints.fingerprint(self.folder),
-            *(f"{name}={value!r}" for name, value in said.items() if name not in SAID_ELSEWHERE),
+            *self.prompt.identity,
             f"chat={getattr(self.tokenizer, 'chat_template', None)!r}",
             *(f"{name}={value}" for name, value in self.options.items()),
             f"max_tokens={self.max_tokens}",

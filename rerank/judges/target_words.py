@@ -7,7 +7,7 @@ from typing import Any
 
 from rerank.errors import InputError
 
-__all__ = ["continuation", "target_ids"]
+__all__ = ["continuation", "spaces", "target_ids"]
 
 SPACED = (":", ",", ";")
 """Behind these and behind words a text goes on with a space; behind a line break or a bracket it does not."""
@@ -30,7 +30,7 @@ def target_ids(tokenizer: Any, words: Sequence[str], *, behind: str) -> tuple[in
     Raises:
         InputError: when a word is several tokens there, which it names, or two words are the same token.
     """
-    tried = [[_pieces(tokenizer, f"{space}{word}", word, behind) for word in words] for space in _spaces(behind)]
+    tried = [[_pieces(tokenizer, f"{space}{word}", word, behind) for word in words] for space in spaces(behind)]
     chosen = next((pieces for pieces in tried if all(len(ids) == 1 for ids in pieces)), tried[0])
     for word, ids in zip(words, chosen, strict=True):
         if len(ids) != 1:
@@ -43,7 +43,7 @@ def target_ids(tokenizer: Any, words: Sequence[str], *, behind: str) -> tuple[in
 
 def continuation(tokenizer: Any, text: str, *, behind: str) -> tuple[int, ...]:
     """The tokens of a text behind another. Those of the text by itself, where the tokenizer reads across the border."""
-    spelt = _spaces(behind)[0] + text
+    spelt = spaces(behind)[0] + text
     return _behind(tokenizer, spelt, behind) or _ids(tokenizer, spelt)
 
 
@@ -61,7 +61,7 @@ def _no_token(tokenizer: Any, word: str, ids: Sequence[int], behind: str) -> Inp
     return InputError(f"the target {word!r} must be one token {where}, and the tokenizer {read}; choose another word")
 
 
-def _spaces(behind: str) -> tuple[str, ...]:
+def spaces(behind: str) -> tuple[str, ...]:
     """What may stand between a text and the word that goes on with it, the likelier first."""
     if not behind:
         return ("",)

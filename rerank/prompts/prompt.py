@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import groupby
 from string import Formatter
 from types import MappingProxyType
@@ -33,6 +33,8 @@ IN_A_LIST = frozenset({"identifier", "text"})
 IDENTIFIERS = ("numbers", "letters")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 BRACKETED = re.compile(r"\[(\w{1,3})\]")
+SAID_ELSEWHERE = ("name", "source", "description", "targets")
+"""Of a prompt file, what no model sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,17 @@ class Prompt:
         """How many documents it shows; None when that is up to whoever asks."""
         return {"grade": 1, "compare": 2, "write": 0}.get(self.asks)
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is a text that the model continues, and no conversation."""
+        return all(turn.role == "plain" for turn in self.turns)
+
+    @property
+    def identity(self) -> list[str]:
+        """All that decides what a model sees, for keys: another name for the same prompt changes nothing."""
+        names = [field.name for field in fields(self) if field.name not in SAID_ELSEWHERE]
+        return [f"{name}={getattr(self, name)!r}" for name in names]
+
     def render(self, documents: int) -> tuple[Message, ...]:
         """The prompt for so many documents, with a blank for every text.
 
@@ -160,6 +173,13 @@ class Prompt:
             "instruction": query.instruction or self.instruction,
             **{f"document {index}": text for index, text in enumerate(shown, start=1)},
         }
+
+    def complete_list(self, documents: int) -> str:
+        """A list that names every document as they are named where they are shown: "[1] > [2]", or by "PASSAGE1 ="."""
+        each = next((turn.text for turn in self.turns if turn.each), self.document)
+        before = each.partition("{text}")[0].strip()
+        shown = before if "{identifier}" in before else "[{identifier}]"
+        return " > ".join(shown.format(identifier=name) for name in identifiers(self.identifiers, documents))
 
     def _checked(self, turn: Turn) -> list[str]:
         if turn.role not in ("system", "user", "assistant", "plain"):

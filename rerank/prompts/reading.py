@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["read_choice", "read_order", "read_winner", "said"]
+__all__ = ["read_choice", "read_order", "read_winner", "read_word", "said"]
 
 THOUGHT = re.compile(r"^.*</think>", re.DOTALL | re.IGNORECASE)
 ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
@@ -85,6 +85,19 @@ def read_winner(text: str, names: Sequence[str] = ("A", "B")) -> tuple[float | N
     if choice is None or repairs:
         return None, ("no winner that could be read",)
     return float(choice == 0), ()
+
+
+def read_word(text: str, words: Sequence[str]) -> tuple[int | None, tuple[str, ...]]:
+    """The index of the word that an answer gives: "Yes", "the grade is 3". None when it gives none of them.
+
+    A word counts where it stands by itself, in any case; the one that comes first is taken.
+    """
+    spoken = said(text)
+    found = [re.search(rf"(?<!\w){re.escape(word.strip())}(?!\w)", spoken, re.IGNORECASE) for word in words]
+    places = {match.start(): index for index, match in enumerate(found) if match is not None}
+    if not places:
+        return None, ("no target that could be read",)
+    return places[min(places)], (f"{len(places)} targets written, the first taken",) if len(places) > 1 else ()
 
 
 def _line(text: str) -> str:

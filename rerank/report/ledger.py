@@ -71,7 +71,9 @@ def _rows(bill: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield from _counts(bill, {"truncated_documents": "documents cut", "repairs": "answers repaired"})
     yield from _counts(bill, {"windows": "windows asked about", "windows_left_out": "windows not read"})
     yield from _counts(bill, {"over_budget": "documents over budget"})
-    yield from _counts(bill, {"retries": "questions asked again"})
+    yield from _counts(bill, {"retries": "questions asked again", "words_untold": "words a server told nothing of"})
+    if "price" in bill:
+        yield "price", f"{bill['price']:,.4f}", "in the currency of the prices given"
     yield "compute", f"{si(bill.get('flops', 0))}FLOP", _rate(bill.get("flops", 0), seconds, "FLOP/s")
     if bill.get("flops_estimated"):
         yield "compute, estimated", f"{si(bill['flops_estimated'])}FLOP", "by the closed form of arXiv 2507.06223"

@@ -61,7 +61,18 @@ class PromptTokens:
         max_tokens: int | None = None,
         document_tokens: int | None = None,
     ) -> Prompt:
-        """The prompt with its slots filled.
+        """The prompt with its slots filled. Arguments and errors as of `fitted`."""
+        _, prompt = self.fitted(texts, max_tokens=max_tokens, document_tokens=document_tokens)
+        return prompt
+
+    def fitted(
+        self,
+        texts: Mapping[str, str],
+        *,
+        max_tokens: int | None = None,
+        document_tokens: int | None = None,
+    ) -> tuple[Mapping[str, str], Prompt]:
+        """The texts as they were cut to fit, and the prompt with its slots filled by them.
 
         Args:
             texts: for each slot, by name.
@@ -79,7 +90,7 @@ class PromptTokens:
             fitted, prompt = self._fit(fitted, max_tokens)
         cut = [name for name in self._documents if fitted[name] != texts[name]]
         lost = {name: self._length(texts[name]) - self._length(fitted[name]) for name in cut}
-        return Prompt(prompt.segments, prompt.merged, lost, prompt.recalled)
+        return fitted, Prompt(prompt.segments, prompt.merged, lost, prompt.recalled)
 
     def whole(self, texts: Mapping[str, str]) -> list[int]:
         """The ids of the whole prompt, encoded at once: what the segments must be."""

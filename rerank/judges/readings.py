@@ -1,0 +1,136 @@
+"""From numbers or words to an answer: what every judge makes of log-probabilities, whoever computed them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from rerank.errors import InputError
+from rerank.prompts.reading import read_choice, read_order
+from rerank.questions import Answer, Compare, Compared, Graded, Permuted, Pick, Picked, Question
+
+__all__ = [
+    "by_labels",
+    "by_targets",
+    "check_one_best",
+    "check_targets",
+    "checked_grades",
+    "log_shares",
+    "ordered",
+    "picked",
+    "written_list",
+    "written_pick",
+]
+
+
+def by_targets(
+    question: Question, logits: Sequence[float], grades: Sequence[float], repairs: Sequence[str] = ()
+) -> Answer:
+    """A grade or a comparison by the logits of its target words, the better first.
+
+    A comparison is P(first); a grade is the raw logit of one target, log P(first) over two, and the expected grade
+    Σ P(target) · grade over more.
+
+    Args:
+        question: a `Grade` or a `Compare`.
+        logits: one for each target; log-probabilities will do, but for a single target's.
+        grades: what each target is worth; only where there are more than two.
+        repairs: that were needed to have the logits.
+    """
+    shares = log_shares(logits)
+    if isinstance(question, Compare):
+        return Compared(math.exp(shares[0]), tuple(repairs))
+    if len(logits) == 1:
+        return Graded(logits[0], tuple(repairs))
+    if len(logits) == 2:
+        return Graded(shares[0], tuple(repairs))
+    return Graded(sum(math.exp(share) * grade for share, grade in zip(shares, grades, strict=True)), tuple(repairs))
+
+
+def by_labels(question: Question, scores: Sequence[float], repairs: Sequence[str] = ()) -> Answer:
+    """A choice or an order by the scores of the labels that documents go by."""
+    return picked(question, scores, repairs) if isinstance(question, Pick) else ordered(scores, repairs)
+
+
+def picked(question: Pick, scores: Sequence[float], repairs: Sequence[str] = ()) -> Picked:
+    """The best by score, or the worst; of equal ones the document shown first."""
+    sign = 1 if question.worst else -1
+    order = sorted(range(len(scores)), key=lambda index: sign * scores[index])
+    return Picked(tuple(order[: question.count]), tuple(scores), tuple(repairs))
+
+
+def ordered(scores: Sequence[float], repairs: Sequence[str] = ()) -> Permuted:
+    """All of them by score; equal ones as they were shown."""
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])
+    return Permuted(tuple((index,) for index in order), tuple(scores), tuple(repairs))
+
+
+def written_pick(text: str, labels: Sequence[str]) -> Picked:
+    """The one document that an answer names; where it names none, the one shown first, which counts as a repair."""
+    choice, repairs = read_choice(text, labels)
+    return Picked((choice or 0,), repairs=repairs)
+
+
+def written_list(text: str, labels: Sequence[str]) -> Permuted:
+    """The order that an answer names, repaired by the rules of `rerank.prompts.reading.read_order`."""
+    groups, repairs = read_order(text, labels)
+    return Permuted(groups, repairs=repairs)
+
+
+def check_one_best(question: Question) -> None:
+    """Refuse what a written choice cannot answer.
+
+    Raises:
+        InputError: when the worst, or several, are asked for.
+    """
+    if isinstance(question, Pick) and (question.count > 1 or question.worst):
+        wanted = "the worst" if question.worst else f"{question.count} documents"
+        raise InputError(
+            f"a written answer names the one best document, and {wanted} were asked for; mode='likelihood'"
+        )
+
+
+def log_shares(logits: Sequence[float]) -> list[float]:
+    """log P of each among these alone."""
+    top = max(logits)
+    total = top + math.log(sum(math.exp(logit - top) for logit in logits))
+    return [logit - total for logit in logits]
+
+
+def checked_grades(words: Sequence[str], grades: Sequence[float] | None) -> tuple[float, ...]:
+    """What each target is worth: nothing with one or two, whose logits are the score.
+
+    Raises:
+        InputError: when there are none where they are needed, another number of them, or they do not fall.
+    """
+    if len(words) <= 2:
+        if grades is not None:
+            raise InputError(f"grades={list(grades)} with {len(words)} targets, whose logits are the score; leave out")
+        return ()
+    if grades is None:
+        if not all(word.strip().isdecimal() for word in words):
+            raise InputError(f"what are the targets {', '.join(map(repr, words))} worth? Give grades, one for each")
+        grades = [float(word) for word in words]
+    if len(grades) != len(words):
+        raise InputError(f"there are {len(grades)} grades for {len(words)} targets")
+    if any(before <= after for before, after in pairwise(grades)):
+        raise InputError(f"grades={list(grades)} do not fall; the better target stands first")
+    return tuple(map(float, grades))
+
+
+def check_targets(name: str, words: Sequence[str], compares: bool) -> None:
+    """Refuse a number of targets that is no answer.
+
+    Args:
+        name: of the prompt.
+        words: the targets.
+        compares: whether it asks for a comparison.
+
+    Raises:
+        InputError: saying what is missing.
+    """
+    if not words:
+        raise InputError(f"prompt {name!r} names no targets; give them (targets=['yes', 'no']) or take another judge")
+    if compares and len(words) != 2:
+        raise InputError(f"a comparison needs two targets, the first wins; there are {len(words)}: {list(words)}")
