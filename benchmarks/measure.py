@@ -116,7 +116,6 @@ def _prepared(peer: Peer, contest: Contest, checked: Any, expected: Scores) -> R
     if not peer.approximate and contest.tolerance is not None and far > contest.tolerance:
         raise Absent(f"its scores differ by {far:.1e}, so it does other work")
     part = contest.work[: contest.searched]
-    way(part, peer.batch_sizes[0])
     taken = {size: seconds(partial(way, part, size)) for size in peer.batch_sizes}
     best = min(taken, key=lambda size: taken[size])
     return Rival(peer, way, best, agreement["tau"], taken[best] * len(contest.work) / len(part))
@@ -125,7 +124,8 @@ def _prepared(peer: Peer, contest: Contest, checked: Any, expected: Scores) -> R
 def _timed(contest: Contest, rivals: Sequence[Rival], setting: Setting) -> Iterator[Row]:
     """Ours and all quick rivals take turns over the whole work; slow ones over a part of it, afterwards."""
     contest.ours(contest.work)  # what is laid out or compiled at first use is not timed
-    passes = {rival.peer.name: _pass(rival, contest.work) for rival in rivals}
+    whole = contest.searched is None or contest.searched >= len(contest.work)
+    passes = {rival.peer.name: rival.expected if whole else _pass(rival, contest.work) for rival in rivals}
     quick = [rival for rival in rivals if passes[rival.peer.name] <= SLOW]
     repeats = setting.repeats if setting.smoke else contest.repeats or setting.repeats
     if quick:

@@ -87,6 +87,7 @@ EXTRAS: Mapping[str, str] = {
     "onnxruntime": "onnx",
     "openvino": "openvino",
     "peft": "lora",
+    "pyarrow": "bright",
     "pyserini": "lucene",
     "ray": "ray",
     "sentence_transformers": "dense",

@@ -96,7 +96,8 @@ class Found:
         queries = self.dataset.queries
         with screen.progress("retrieving", "queries") as on_progress:
             for start in range(0, len(queries), AT_ONCE):
-                for ranking in self.stage.retrieve(queries[start : start + AT_ONCE], self.cutoff):
+                some = queries[start : start + AT_ONCE]
+                for ranking in self.stage.retrieve(some, self.cutoff, exclude=self.dataset.excluded):
                     self._count(ranking)
                     yield ranking
                 on_progress(min(start + AT_ONCE, len(queries)), len(queries))

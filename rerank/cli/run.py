@@ -101,7 +101,7 @@ def run(
     _fetch(tables, screen)
     with interruptible(*journals), _watched(tables, loaded, where, screen) as pipeline:
         pipeline = pipeline if keep is None else pipeline % keep
-        rankings = pipeline.run(loaded.queries)
+        rankings = pipeline.run(loaded.queries, exclude=loaded.excluded)
         write_run(output, rankings)
     found = _evaluated(pipeline, rankings, loaded, asked) if evaluated else {}
     _close(pipeline, found, output, screen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -11,16 +11,20 @@ from typing import Protocol
 
 from rerank.datasets import catalogue
 from rerank.datasets.beir import BeirFolder
+from rerank.datasets.bright import Bright, is_bright
 from rerank.datasets.registered import Registered, nearest_ids
 from rerank.errors import FileError, InputError, UnknownName
-from rerank.registry import unknown
+from rerank.registry import did_you_mean
 from rerank.types import Candidate, Document, Qrels, Query, Ranking, Scores
 
 __all__ = ["Dataset", "Source"]
 
 
 class Source(Protocol):
-    """Where the records of a collection come from."""
+    """Where the records of a collection come from.
+
+    One may also have `excluded()`: query_id -> ids of documents that must not be retrieved for it.
+    """
 
     def documents(self) -> Iterator[Document]:
         """All of them, one at a time."""
@@ -47,12 +51,14 @@ class Dataset:
         source: where the records come from.
         measures: the official ones, by ir-measures name.
         count: how many documents there are, where that is known without reading them.
+        own_document: whether the benchmark keeps every query from finding the document that has its id.
     """
 
     name: str
     source: Source = field(repr=False)
     measures: tuple[str, ...] = ("nDCG@10",)
     count: int | None = None
+    own_document: bool = False
 
     @classmethod
     def load(cls, name: str | Path, split: str | None = None) -> Dataset:
@@ -73,26 +79,22 @@ class Dataset:
             return cls._catalogued(name, split)
         folder = Path(name).expanduser()
         if folder.is_dir():
-            return cls(_titled(folder.resolve().name, split), BeirFolder(folder, split))
+            return cls(_titled(folder.resolve().name, split), _in_folder(folder, split))
         if isinstance(name, Path) or name.startswith((".", "/", "~")):
             raise FileError(f"there is no folder {name}; a dataset is a folder, a name or an ir_datasets id")
         registered = Registered.load(name, split)
         if registered is None:
-            raise unknown("dataset", name, [*catalogue.known(), *nearest_ids(name)])
+            near = did_you_mean(name, [*catalogue.known(), *nearest_ids(name)])
+            said = near if near.startswith("; did") else "; 'rerank datasets' lists those that have a name"
+            raise UnknownName(f"no dataset is called {name!r}{said}")
         return cls(registered.name, registered, count=registered.count)
 
     @classmethod
     def _catalogued(cls, name: str, split: str | None) -> Dataset:
         entry = catalogue.read(name)
-        documents = entry.counts.documents
-        if entry.folder:
-            return cls(_titled(name, split), BeirFolder(catalogue.folder_of(entry), split), entry.measures, documents)
-        registered = Registered.load(entry.ir_datasets, split or entry.split or None)
-        if registered is None:
-            raise UnknownName(
-                f"ir_datasets knows no split {split or entry.split!r} of {entry.ir_datasets!r} ({name!r})"
-            )
-        return cls(_titled(name, split), registered, entry.measures, documents)
+        source = _catalogued(name, entry, split)
+        counted = entry.counts.documents if not entry.bright or split is None else None
+        return cls(_titled(name, split), source, entry.measures, counted, entry.own_document)
 
     @cached_property
     def qrels(self) -> Qrels:
@@ -115,6 +117,17 @@ class Dataset:
             return self.all_queries
         self._check_queries(self.qrels, "its judgments name")
         return [query for query in self.all_queries if query.query_id in self.qrels]
+
+    @cached_property
+    def excluded(self) -> Mapping[str, frozenset[str]]:
+        """query_id -> ids of documents that must not be retrieved for it: what `retrieve(…, exclude=…)` wants.
+
+        BRIGHT names them; in ArguAna and Quora queries are documents, and none is to find itself.
+        """
+        if self.own_document:
+            return {query.query_id: frozenset({query.query_id}) for query in self.all_queries}
+        named: Mapping[str, frozenset[str]] = getattr(self.source, "excluded", dict)()
+        return {query_id: doc_ids for query_id, doc_ids in named.items() if doc_ids}
 
     def documents(self) -> Iterator[Document]:
         """All documents, one at a time."""
@@ -168,6 +181,30 @@ class Dataset:
                 f"dataset {self.name!r} lacks {_some('query', missing)} of {len(query_ids):,} that {where}; "
                 "give the dataset that they belong to"
             )
+
+
+def _catalogued(name: str, entry: catalogue.Entry, split: str | None) -> Source:
+    """Where the records of a dataset of the catalogue come from."""
+    if entry.folder:
+        return BeirFolder(catalogue.folder_of(entry), split)
+    if entry.bright:
+        return Bright(entry.bright, split)
+    if entry.obtain:
+        return BeirFolder(catalogue.place_of(name, entry), split)
+    registered = Registered.load(entry.ir_datasets, split or entry.split or None)
+    if registered is None:
+        raise UnknownName(f"ir_datasets knows no split {split or entry.split!r} of {entry.ir_datasets!r} ({name!r})")
+    return registered
+
+
+def _in_folder(folder: Path, split: str | None) -> Source:
+    """A BEIR folder, or BRIGHT's, whose split names the subset and may say more behind it: "biology/long"."""
+    if not is_bright(folder):
+        return BeirFolder(folder, split)
+    if split is None:
+        raise InputError(f"{folder} holds all of BRIGHT; name the subset as its split, such as 'biology'")
+    subset, _, others = split.partition("/")
+    return Bright(subset, others or None, folder=folder)
 
 
 def _titled(name: str, split: str | None) -> str:

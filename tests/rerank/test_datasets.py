@@ -166,12 +166,16 @@ def test_the_shipped_files_carry_no_time():
 @pytest.mark.parametrize("name", catalogue.known())
 def test_every_entry_of_the_catalogue_loads_without_a_download_and_counts_what_ir_datasets_counts(name):
     entry = catalogue.read(name)
+    assert entry.source
+    assert entry.licence
+    if entry.obtain:
+        with pytest.raises(FileError, match=r"may not be handed on: .*https?://.* Then put its BEIR folder .* at "):
+            Dataset.load(name)
+        return
 
     dataset = Dataset.load(name)
 
     assert dataset.name == name
-    assert entry.source
-    assert entry.licence
     assert dataset.count == entry.counts.documents
     if entry.ir_datasets:
         assert Counts(*counted(dataset)) == entry.counts
@@ -191,12 +195,54 @@ def test_the_catalogue_lists_itself():
     assert listed["noveleval"].description.startswith("NovelEval")
 
 
-@pytest.mark.parametrize("keys", ['folder = "x"\nir_datasets = "y"', ""])
-def test_an_entry_is_a_folder_or_an_id_and_not_both(keys, tmp_path):
+@pytest.mark.parametrize("keys", ['folder = "x"\nir_datasets = "y"', 'bright = "pony"\nobtain = "ask"', ""])
+def test_an_entry_comes_from_one_place(keys, tmp_path):
     (tmp_path / "x.toml").write_text(f'description = "d"\nsource = "s"\nlicence = "l"\n{keys}')
 
-    with pytest.raises(ConfigError, match="either a 'folder' or an 'ir_datasets' id"):
+    with pytest.raises(ConfigError, match="either a 'folder' or an 'ir_datasets' id, or says 'bright' or 'obtain'"):
         catalogue.config.read(catalogue.Entry, tmp_path / "x.toml")
+
+
+def test_a_collection_that_one_has_to_ask_for_has_a_place(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("RERANK_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "cache" / "datasets" / "robust04"
+    place.parent.mkdir(parents=True)
+    folder.rename(place)
+
+    dataset = Dataset.load("robust04")
+
+    assert (dataset.name, dataset.qrels, list(dataset.documents())) == ("robust04", QRELS, DOCUMENTS)
+
+
+def test_all_of_beir_is_there_and_knows_which_sets_hide_a_query_from_itself():
+    known = set(catalogue.known())
+    eighteen = {
+        *("beir-msmarco", "trec-covid", "nfcorpus", "bioasq", "nq", "hotpotqa", "fiqa", "signal1m", "trec-news"),
+        *(
+            "robust04",
+            "arguana",
+            "touche2020",
+            "quora",
+            "dbpedia-entity",
+            "scidocs",
+            "fever",
+            "climate-fever",
+            "scifact",
+        ),
+    }
+
+    assert eighteen <= known
+    assert len([name for name in known if name.startswith("cqadupstack-")]) == 12
+    assert len([name for name in known if name.startswith("nano-")]) == 13
+    assert {name for name in known if catalogue.read(name).own_document} == {"arguana", "quora"}
+
+
+def test_a_query_that_is_a_document_is_kept_from_itself(folder):
+    plain = Dataset.load(folder)
+    own = Dataset("own", plain.source, own_document=True)
+
+    assert plain.excluded == {}
+    assert own.excluded == {"2": frozenset({"2"}), "1": frozenset({"1"}), "3": frozenset({"3"})}
 
 
 @pytest.mark.parametrize(
@@ -204,7 +250,7 @@ def test_an_entry_is_a_folder_or_an_id_and_not_both(keys, tmp_path):
     [
         ("novelevl", "no dataset is called 'novelevl'; did you mean 'noveleval'?"),
         ("beir/scifct/test", "no dataset is called 'beir/scifct/test'; did you mean 'beir/scifact/test'?"),
-        ("qqqq", "no dataset is called 'qqqq'; there is 'dl19'"),
+        ("qqqq", "no dataset is called 'qqqq'; 'rerank datasets' lists those that have a name"),
     ],
 )
 def test_an_unknown_name_is_told_what_is_near(name, says):
