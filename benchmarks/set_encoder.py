@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -40,32 +39,23 @@ def se1(setting: Setting) -> Iterator[Contest]:
 
 
 def _packed(folder: Path, setting: Setting) -> Callable[[Work], Outcome]:
-    """transformers' layers over one row of tokens, attention by our kernel: each document's keys are made once."""
-    from transformers import AttentionInterface
+    """Our encoder of sets: one row of tokens, each document's keys made once."""
+    from rerank.engine.encoders.set_model import SetConfig, backbone_class
+    from rerank.engine.encoders.sets import SetEncoding
+    from rerank.engine.tokens import Pair
 
-    from rerank.kernels.set_attention import set_attention
-
-    def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
-        rows = [part[0].transpose(0, 1).contiguous() for part in (query, key, value)]
-        return set_attention(*rows, options["starts"], options["longest"], options["sets"], interaction=0)[None], None
-
-    AttentionInterface.register("bench_set", attend)
-    model = _model(folder, setting, setting.dtype, "bench_set")
+    stock = _model(folder, setting, setting.dtype, "eager")
+    made = backbone_class(SetConfig("bert", 32, 512, extra_token=False, labels=1, bias=True))
+    model = made(stock.config).eval().to(setting.device, stock.dtype)
+    linear = {f"linear.{name}": part for name, part in stock.classifier.state_dict().items()}
+    model.load_state_dict(
+        {name: part for name, part in stock.bert.state_dict().items() if "pooler" not in name} | linear
+    )
+    encoding = SetEncoding(model, interaction=0)
 
     def run(work: Work) -> Outcome:
-        lengths = [len(item.ids) for item in work]
-        row = {
-            "input_ids": [token for item in work for token in item.ids],
-            "token_type_ids": [kind for item in work for kind in item.types],
-            "position_ids": [place for length in lengths for place in range(length)],
-        }
-        inputs = {name: torch.tensor([values], device=setting.device) for name, values in row.items()}
-        starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=setting.device)
-        sets = torch.tensor([0, len(lengths)], dtype=torch.int32, device=setting.device)
-        with torch.inference_mode():
-            hidden = model.bert(**inputs, starts=starts, longest=max(lengths), sets=sets).last_hidden_state[0]
-            logits = model.classifier(model.bert.pooler(hidden[starts[:-1].long(), None]))[:, 0]
-        return Outcome(logits.float().tolist(), {"tokens_real": sum(lengths)})
+        output = encoding.run([[Pair.of(item.ids, item.types) for item in work]])
+        return Outcome(output.values[:, 0].tolist(), {"tokens_real": sum(len(item.ids) for item in work)})
 
     return run
 
@@ -94,13 +84,13 @@ def _masked(folder: Path, setting: Setting, dtype: str) -> Way:
         mask = torch.cat([seen.bool(), other], 1)[:, None, None]
         with torch.inference_mode():
             hidden = model.bert(input_ids=ids, token_type_ids=types, others=mask).last_hidden_state
-            return [float(score) for score in model.classifier(model.bert.pooler(hidden))[:, 0]]
+            return [float(score) for score in model.classifier(hidden[:, 0])[:, 0]]
 
     return run
 
 
 def _lightning(folder: Path, setting: Setting) -> Way:
-    """lightning-ir's `SetEncoderModel` on the same weights; the head is the stock model's."""
+    """lightning-ir's `SetEncoderModel` on the same weights; the linear layer is the stock model's."""
     from lightning_ir.models import SetEncoderConfig, SetEncoderModel
     from transformers import BatchEncoding
 
@@ -114,7 +104,7 @@ def _lightning(folder: Path, setting: Setting) -> Way:
         with torch.inference_mode():
             output = model.forward(BatchEncoding(encoding))
             embeddings = output.embeddings.view(len(work), -1)
-            return [float(score) for score in stock.classifier(stock.bert.pooler(embeddings[:, None]))[:, 0]]
+            return [float(score) for score in stock.classifier(embeddings)[:, 0]]
 
     return run
 

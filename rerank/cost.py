@@ -30,6 +30,7 @@ UNITS: Mapping[str, str] = {
     "tokens_recalled": "tokens of texts that were kept from an earlier call and not tokenised again",
     "borders_merged": "borders between pieces of prompts that had to be tokenised across",
     "truncated_documents": "documents that did not fit and were cut at the end",
+    "truncated_queries": "queries that were longer than a model reads, and cut at the end",
     "truncated_tokens": "tokens that were cut off",
     "windows": "windows of long documents that were asked about",
     "windows_left_out": "windows of long documents that nobody read",

@@ -4,6 +4,7 @@ from rerank.calibration.calibration import FOLDS, Calibration, Fit, check_thresh
 from rerank.calibration.curves import METHODS
 from rerank.calibration.examples import UNJUDGED, Examples
 from rerank.calibration.quality import Bin, Quality, Threshold, quality, reliability, threshold_for
+from rerank.calibration.uncertainty import ranking_calibration_error
 
 __all__ = [
     "FOLDS",
@@ -18,6 +19,7 @@ __all__ = [
     "check_threshold",
     "fit",
     "quality",
+    "ranking_calibration_error",
     "reliability",
     "threshold_for",
 ]

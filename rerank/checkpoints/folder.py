@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rerank.checkpoints.modules import labels_of, module_files, modules_of
 from rerank.errors import CheckpointError
 
 __all__ = ["SOURCE_FILE", "check", "fingerprint", "kind", "origin"]
@@ -32,7 +33,9 @@ READ_BY_TOKENIZERS = (
 
 
 ARCHITECTURES = {
+    "set-encoder": re.compile("SetEncoder(Bert|Electra)Model"),
     "score-head": re.compile("(Llama|Mistral|Qwen2|Qwen3|Gemma|Gemma2|Gemma3Text)ForSequenceClassification"),
+    "encoder-head": re.compile("(T5|MT5|UMT5)EncoderForSequenceClassification|MonoT5EncoderModel"),
     "cross-encoder": re.compile(".*ForSequenceClassification"),
     "encoder-decoder": re.compile("(T5|MT5|UMT5)ForConditionalGeneration"),
     "causal": re.compile(".*ForCausalLM"),
@@ -40,7 +43,9 @@ ARCHITECTURES = {
 """Kinds of checkpoint, and what their models are called; the first that fits."""
 
 LOADED_AS = {
+    "set-encoder": "AutoModel",
     "score-head": "AutoModelForSequenceClassification",
+    "encoder-head": "AutoModel",
     "cross-encoder": "AutoModelForSequenceClassification",
     "encoder-decoder": "AutoModelForSeq2SeqLM",
     "causal": "AutoModelForCausalLM",
@@ -53,8 +58,10 @@ def kind(folder: str | Path) -> str:
     """What a checkpoint is, read from its config and never from its name.
 
     Returns:
-        "cross-encoder": an encoder for sequence classification with one or two logits;
-        "score-head": a causal model for it, which is asked by a prompt;
+        "cross-encoder": an encoder for sequence classification with one or two logits, or sentence-transformers'
+            modules of that effect (`modules.json`);
+        "set-encoder": lightning-ir's `SetEncoderModel` over BERT or ELECTRA, which reads a whole list at once;
+        "score-head": a causal model for it, and "encoder-head", a T5 encoder for it: both are asked by a prompt;
         "encoder-decoder": a T5 or one of its kin, and "causal", a language model: both are asked by a prompt.
 
     Raises:
@@ -63,6 +70,11 @@ def kind(folder: str | Path) -> str:
     """
     folder = Path(folder)
     config = _config(folder)
+    if (modules := modules_of(folder)) is not None:
+        if (labels := labels_of(modules)) not in (1, 2):
+            raise _no_reranker(folder, f"made of modules that give {labels} scores")
+        check(folder)
+        return "cross-encoder"
     model = _architecture(folder, config)
     found = next((what for what, pattern in ARCHITECTURES.items() if pattern.fullmatch(model)), None)
     if found is None:
@@ -88,6 +100,7 @@ def check(folder: Path) -> None:
         raise CheckpointError(f"{folder} has no tokenizer; one of {', '.join(TOKENIZERS)} must lie there")
     if not weight_files(folder):
         raise CheckpointError(f"{folder} has no weights; one of {', '.join(WEIGHTS)} must lie there")
+    module_files(folder)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -106,9 +119,12 @@ def fingerprint(folder: str | Path) -> str:
     folder = Path(folder)
     check(folder)
     whole = hashlib.sha256()
-    for path in [folder / "config.json", *_some(folder, READ_BY_TOKENIZERS), *weight_files(folder)]:
+    files = [folder / "config.json", *_some(folder, READ_BY_TOKENIZERS), *weight_files(folder), *module_files(folder)]
+    for path in files:
         state = path.stat()
-        whole.update(f"{path.name} {_digest(path.resolve(), state.st_size, state.st_mtime_ns)}\n".encode())
+        whole.update(
+            f"{path.relative_to(folder)} {_digest(path.resolve(), state.st_size, state.st_mtime_ns)}\n".encode()
+        )
     return whole.hexdigest()
 
 

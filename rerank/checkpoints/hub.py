@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ ANSWER_WITHIN = 4.0
 
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 SUBFOLDERS = "*/*"
-"""Exports to other runtimes (onnx/, openvino/) and modules of other libraries; models we read lie at the top."""
+"""Exports to other runtimes (onnx/, openvino/); models we read lie at the top."""
+
+MODULES = re.compile(r"\d+_(?:Pooling|Dense|LayerNorm|Dropout)/(?:config\.json|model\.safetensors|pytorch_model\.bin)")
+"""The parts of a reranker that sentence-transformers has saved in modules; see `rerank.checkpoints.modules`."""
 
 NOISY = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "urllib3")
 
@@ -128,7 +132,8 @@ def _wanted(sizes: dict[str, int]) -> dict[str, int]:
     top = [name for name in sizes if not fnmatch(name, SUBFOLDERS)]
     weights = next((found for pattern in folders.WEIGHTS if (found := [n for n in top if fnmatch(n, pattern)])), [])
     small = [name for name in top if any(fnmatch(name, pattern) for pattern in SMALL_FILES)]
-    return {name: sizes[name] for name in [*small, *weights]}
+    modules = [name for name in sizes if MODULES.fullmatch(name)]
+    return {name: sizes[name] for name in [*small, *weights, *modules]}
 
 
 def _no_bar() -> Any:

@@ -31,8 +31,9 @@ from rerank.engine.encoders.choice import (
 )
 from rerank.engine.encoders.families import FAMILIES, check_encoder, head_of, head_size, keep_head_in_float32
 from rerank.engine.encoders.layers import HEAD_ROWS
+from rerank.engine.encoders.modular import Readout, ReadPass
 from rerank.engine.encoders.packed import Pooling
-from rerank.engine.encoders.padded import PaddedPass, StockPass, single
+from rerank.engine.encoders.padded import PaddedPass, StatesPass, StockPass, single
 from rerank.engine.streams import PART
 from rerank.engine.tokens import Pair
 
@@ -65,6 +66,7 @@ class Encoder:
             passes get one size then, that of `rows` tokens, or texts are run one by one.
         graphs: record passes as CUDA graphs.
         rows: the most tokens of a batch, for `deterministic`.
+        readout: how scores are read off the states, when the model is a backbone without a head of its own.
 
     Raises:
         CheckpointError: when the packed pass disagrees with the model's own; it is tried on three texts at load.
@@ -80,9 +82,10 @@ class Encoder:
         deterministic: bool = False,
         graphs: bool = True,
         rows: int = 16_384,
+        readout: Readout | None = None,
     ) -> None:
         check_encoder(model)
-        self.model = model
+        self.model, self.readout = model, readout
         self.device: torch.device = model.device
         self.options = Options(compile, deterministic, graphs, rows)
         self.mode, self.why = choose(model, mode, deterministic=deterministic)
@@ -106,7 +109,9 @@ class Encoder:
         output = self.forward_pass.run(pairs)
         return Scored(output.values, output.padded, output.flops)
 
-    def _make(self) -> Pass:
+    def _make(self) -> Pass | ReadPass:
+        if self.readout is not None:
+            return self._with(self.readout)
         if self.mode in ("single", "stock"):
             return StockPass(self.model, why=self.why, alone=self.mode == "single")
         pooling: Pooling = "mean" if FAMILIES[self.model.config.model_type].mean(self.model.config) else "first"
@@ -117,4 +122,17 @@ class Encoder:
             return PaddedPass(self.model, mean=pooling == "mean", head=head, why=self.why)
         made = without_padding(self.model, self.mode, pooling, self.options, head, head_size(self.model))
         check_agreement(self.model, made.run(probes(self.model)).values, expected)
+        return made
+
+    def _with(self, readout: Readout) -> Pass | ReadPass:
+        """A backbone with a head from elsewhere."""
+        alone = ReadPass(StatesPass(self.model, readout.pooling, why=self.why, alone=True), readout)
+        if self.mode == "single":
+            return alone
+        if self.mode == "stock":
+            return ReadPass(StatesPass(self.model, readout.pooling, why=self.why, alone=False), readout)
+        several = probes(self.model)
+        expected = alone.run(several).values
+        made = without_padding(self.model, self.mode, readout.pooling, self.options, readout.head, readout.size)
+        check_agreement(self.model, made.run(several).values, expected)
         return made

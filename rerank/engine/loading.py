@@ -22,6 +22,7 @@ __all__ = [
     "HEADS",
     "Loaded",
     "Loading",
+    "Shaped",
     "choose_device",
     "choose_dtype",
     "load",
@@ -129,13 +130,31 @@ HEADS = {
 """What a model is loaded as -> the class of transformers that does it."""
 
 
-def load(folder: str | Path, head: str, loading: Loading | None = None) -> Loaded:
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """What a model is made of when its config alone does not say it.
+
+    Args:
+        made: a class of transformers' kind, in the place of the one in `HEADS`.
+        config: its config, when the checkpoint's is another library's.
+        tokenizer: the checkpoint's, when transformers does not know its class.
+        unread: how the names of weights begin that may be missing, because nobody reads them.
+    """
+
+    made: Any = None
+    config: Any = None
+    tokenizer: Any = None
+    unread: tuple[str, ...] = ()
+
+
+def load(folder: str | Path, head: str, loading: Loading | None = None, shaped: Shaped | None = None) -> Loaded:
     """A model of transformers and its tokenizer.
 
     Args:
         folder: of the checkpoint: config, weights, tokenizer.
         head: a name in `HEADS`.
         loading: how.
+        shaped: of what, where the config does not say it.
 
     Raises:
         CheckpointError: when transformers cannot load them, weights are missing from the checkpoint, or a package that
@@ -148,11 +167,14 @@ def load(folder: str | Path, head: str, loading: Loading | None = None) -> Loade
     device = choose_device(loading.device) if loading.device_map is None else None
     dtype = choose_dtype(loading.dtype, device or choose_device(None))
     options = {"dtype": dtype, **_quantized(loading, dtype), **_placed(loading, device)}
+    shaped = shaped or Shaped()
+    if shaped.config is not None:
+        options["config"] = shaped.config
     with _quiet(), _explained(folder):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        made = getattr(transformers, HEADS[head])
+        tokenizer = shaped.tokenizer or transformers.AutoTokenizer.from_pretrained(folder)
+        made = shaped.made or getattr(transformers, HEADS[head])
         model, info = made.from_pretrained(folder, output_loading_info=True, **options)
-    _check_complete(folder, model, info["missing_keys"])
+    _check_complete(folder, model, [key for key in info["missing_keys"] if not key.startswith(shaped.unread)])
     identity = [loading.quantize or ""]
     if loading.adapter is not None:
         adapter = _adapter(loading.adapter)

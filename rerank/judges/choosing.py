@@ -27,7 +27,11 @@ SAID = {
     "causal": "a causal language model",
     "encoder-decoder": "a T5",
     "score-head": "a causal model with a score head",
+    "encoder-head": "a T5 encoder with a score head",
 }
+
+WITHOUT_PROMPT = ("cross-encoder", "set-encoder")
+"""Kinds of checkpoint whose judge has their name and reads pairs of texts as they are."""
 
 BY_ASKS = {"compare": "target-token", "pick": "choice", "grade-set": "attention"}
 
@@ -37,19 +41,19 @@ def chosen_judge(folder: str | Path, prompt: str | Path | None) -> str:
 
     Raises:
         CheckpointError: when it needs a prompt and there is none.
-        InputError: when it is a cross-encoder and there is one, or no judge asks this prompt.
+        InputError: when it reads no prompt and there is one, or no judge asks this prompt.
     """
     kind = checkpoints.kind(folder)
-    if kind == "cross-encoder":
+    if kind in WITHOUT_PROMPT:
         if prompt is not None:
-            raise InputError(f"{Path(folder).name} is a cross-encoder, which reads no prompt; leave out {prompt!r}")
+            raise InputError(f"{Path(folder).name} is a {kind}, which reads no prompt; leave out {prompt!r}")
         return kind
     if prompt is None:
         raise CheckpointError(
             f"{folder} is {SAID[kind]}, which is asked by a prompt: give prompt= one of 'rerank list prompts', and "
             "judge= to be asked in another way than the prompt's usual one"
         )
-    return "score-head" if kind == "score-head" else judge_for(prompts.find(prompt))
+    return "score-head" if kind in ("score-head", "encoder-head") else judge_for(prompts.find(prompt))
 
 
 def judge_for(prompt: prompts.Prompt) -> str:

@@ -10,31 +10,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rerank import checkpoints
+from rerank.checkpoints.modules import Module, modules_of
 from rerank.engine import batches, packing
 from rerank.engine.encoder import Encoder, usual_budget
+from rerank.engine.encoders.modular import Readout
 from rerank.engine.flops_estimate import Shape, estimated_flops
-from rerank.engine.loading import Loading, load, longest_input
+from rerank.engine.loading import Loaded, Loading, Shaped, load, longest_input
 from rerank.engine.texts.text_tokens import store_for
 from rerank.engine.tokens import Pair, PairTokens
 from rerank.engine.windows import document_windows
 from rerank.errors import CheckpointError, InputError, JudgeError
-from rerank.questions import Bill, Grade, Graded, Question
+from rerank.questions import Answer, Bill, Compare, Grade, Graded, Question
 from rerank.types import Document, Query
 
 if TYPE_CHECKING:
     from rerank.engine.encoders.openvino import OpenvinoEncoder
 
-__all__ = ["CrossEncoder"]
+__all__ = ["CrossEncoder", "checked_budget", "score_of"]
 
 INT8_BUDGET = 4096
 """Tokens that the passes of int8, several at once and each of texts of similar length, are cut from."""
 
-SCORING = "cross-encoder 2"
-"""Changes when the same model and texts would give other scores; part of every journal key."""
-
 
 class CrossEncoder:
-    """Every `AutoModelForSequenceClassification` checkpoint with one logit or two.
+    """Every `AutoModelForSequenceClassification` checkpoint with one logit or two, and what sentence-transformers saves
+    in modules to the same effect (backbone, pooling, dense layers).
 
     The score is the raw logit of a one-logit head, and log P(relevant) = log softmax(logits)[1] of a two-logit head
     (monoBERT; Nogueira & Cho, 2019, https://arxiv.org/abs/1901.04085).
@@ -62,6 +62,8 @@ class CrossEncoder:
 
     answers: ClassVar[frozenset[type]] = frozenset({Grade})
     reads_ids: ClassVar[bool] = False
+    scoring: ClassVar[str] = "cross-encoder 2"
+    """Name and version; changes when the same model and texts would give other answers. Part of every journal key."""
 
     def __init__(
         self,
@@ -84,12 +86,15 @@ class CrossEncoder:
         int8 = dtype == "int8"
         if int8:
             device, dtype = _for_int8(device, compile=compile, quantize=quantize, device_map=device_map), "float32"
-        loaded = load(self.folder, "classifier", Loading(device, dtype, quantize, adapter, device_map))
+        modules = modules_of(self.folder)
+        if int8 and modules is not None:
+            raise InputError(f"dtype='int8', but {self.folder.name} is saved in modules, for which it is not there")
+        loaded = _loaded(self.folder, modules, Loading(device, dtype, quantize, adapter, device_map))
         model, tokenizer = loaded.model, loaded.tokenizer
         self.loaded_as, self._identity = loaded.choices, loaded.identity
         target = model.device
         self.max_tokens = _checked_tokens(max_tokens, longest_input(model, tokenizer), self.folder)
-        self.budget = batches.Budget(_checked_budget(token_budget, INT8_BUDGET if int8 else usual_budget(target.type)))
+        self.budget = batches.Budget(checked_budget(token_budget, INT8_BUDGET if int8 else usual_budget(target.type)))
         self.shape = Shape.of(model.config)
         self.tokens = PairTokens(tokenizer, self.max_tokens, store_for(tokenizer, token_store))
         self.notes: dict[str, str] = {}
@@ -98,17 +103,34 @@ class CrossEncoder:
             self.encoder = _int8_encoder(model, self.tokens, self.folder, deterministic)
             self.notes = {"dtype": "int8", **self.encoder.notes}
         else:
-            self.encoder = Encoder(model, compile=compile, deterministic=deterministic, rows=self.budget.tokens)
+            readout = None if modules is None else Readout.of(modules, model.device)
+            self.encoder = self.made(model, readout, compile, deterministic)
         self.dtype = self.notes.get("dtype") or str(model.dtype).removeprefix("torch.")
         self.key = self._key()
 
-    def answer(self, questions: Sequence[Question], bill: Bill) -> Iterator[tuple[int, Graded | Exception]]:
-        """Grade (query, document) pairs, batch by batch."""
+    def made(self, model: Any, readout: Readout | None, compile: bool, deterministic: bool) -> Any:
+        """What scores a batch of pairs: an `Encoder`, or what a subclass has in its place."""
+        return Encoder(model, compile=compile, deterministic=deterministic, rows=self.budget.tokens, readout=readout)
+
+    def read(self, questions: Sequence[Question]) -> list[Pair | InputError]:
+        """Each question as the model reads it, or the error that says why it cannot."""
+        texts = [document.full_text for question in questions for document in question.documents]
+        return self.tokens.pairs([question.query.text for question in questions], texts)
+
+    def said(self, logits: list[float]) -> Answer:
+        """What one question's logits say."""
+        return Graded(score_of(logits))
+
+    def answer(self, questions: Sequence[Question], bill: Bill) -> Iterator[tuple[int, Answer | Exception]]:
+        """Answer questions, batch by batch."""
+        for index, logits in self.logits(questions, bill):
+            yield index, logits if isinstance(logits, Exception) else self.said(logits)
+
+    def logits(self, questions: Sequence[Question], bill: Bill) -> Iterator[tuple[int, list[float] | Exception]]:
+        """What the model gives for each question, batch by batch."""
         for name, value in self.choices.items():
             bill.note(name, value)
-        grades = [question for question in questions if isinstance(question, Grade)]
-        texts = [grade.document.full_text for grade in grades]
-        encoded = self.tokens.pairs([grade.query.text for grade in grades], texts)
+        encoded = self.read(questions)
         pairs = {index: pair for index, pair in enumerate(encoded) if isinstance(pair, Pair)}
         for index, error in enumerate(encoded):
             if isinstance(error, InputError):
@@ -122,9 +144,10 @@ class CrossEncoder:
             return self.encoder.score([pairs[indices[place]] for place in batch]), time.perf_counter() - started
 
         for batch, (scored, seconds) in batches.run(lengths, self.budget, pack, score, bill):
-            asked = [(indices[place], grades[indices[place]], pairs[indices[place]]) for place in batch]
+            asked = [(indices[place], questions[indices[place]], pairs[indices[place]]) for place in batch]
             self._charge(asked, scored.padded, scored.flops, seconds, bill)
-            yield from _graded(asked, scored.logits.tolist())
+            for (index, _, _), logits in zip(asked, scored.logits.tolist(), strict=True):
+                yield index, _checked(logits)
 
     def check_queries(self, queries: Sequence[Query]) -> None:
         """Refuse queries that leave no room for a document, before any work is done.
@@ -132,7 +155,7 @@ class CrossEncoder:
         Raises:
             InputError: naming the first, and how many there are.
         """
-        encoded = self.tokens.pairs([query.text for query in queries], ["a"] * len(queries))
+        encoded = self.read([_smallest(next(iter(self.answers)), query) for query in queries])
         errors = [(query, pair) for query, pair in zip(queries, encoded, strict=True) if isinstance(pair, InputError)]
         if errors:
             query, error = errors[0]
@@ -165,13 +188,13 @@ class CrossEncoder:
         }
 
     def _charge(
-        self, batch: list[tuple[int, Grade, Pair]], padded: int, flops: int, seconds: float, bill: Bill
+        self, batch: list[tuple[int, Question, Pair]], padded: int, flops: int, seconds: float, bill: Bill
     ) -> None:
         """Each query pays for its tokens; the call and its filler are charged to the first query in it."""
         total = sum(len(pair.ids) for _, _, pair in batch)
         bill.charge(batch[0][1].query.query_id, calls=1, tokens_padded=padded)
         left = flops
-        for place, (_, grade, pair) in enumerate(batch, start=1):
+        for place, (_, question, pair) in enumerate(batch, start=1):
             share = left if place == len(batch) else flops * len(pair.ids) // total
             left -= share
             amounts = {"tokens_real": len(pair.ids), "flops": share, "seconds": seconds * len(pair.ids) / total}
@@ -181,11 +204,11 @@ class CrossEncoder:
                 amounts["flops_estimated"] = estimated_flops(self.shape, len(pair.ids))
             if pair.cut:
                 amounts |= {"truncated_documents": 1, "truncated_tokens": pair.cut}
-            bill.charge(grade.query.query_id, **amounts)
+            bill.charge(question.query.query_id, **amounts)
 
     def _key(self) -> str:
         parts = [
-            SCORING,
+            self.scoring,
             checkpoints.fingerprint(self.folder),
             f"max_tokens={self.max_tokens}",
             f"dtype={self.dtype}",
@@ -194,21 +217,29 @@ class CrossEncoder:
             *(f"{name}={value}" for name, value in self.notes.items()),
             *([self._identity] if self._identity else []),
         ]
-        return f"cross-encoder-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}"
+        return f"{self.scoring.partition(' ')[0]}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}"
 
 
-def _graded(
-    batch: list[tuple[int, Grade, Pair]], logits: list[list[float]]
-) -> Iterator[tuple[int, Graded | Exception]]:
-    for (index, _, _), row in zip(batch, logits, strict=True):
-        score = _score(row)
-        if math.isfinite(score):
-            yield index, Graded(score)
-        else:
-            yield index, JudgeError(f"the model gave {row}; a score must be finite")
+def _loaded(folder: Path, modules: Sequence[Module] | None, loading: Loading) -> Loaded:
+    """A classifier, or the backbone of one in modules, whose pooler nobody reads."""
+    if modules is None:
+        return load(folder, "classifier", loading)
+    return load(folder, "backbone", loading, Shaped(unread=("pooler.",)))
 
 
-def _score(logits: list[float]) -> float:
+def _checked(logits: list[float]) -> list[float] | Exception:
+    finite = all(map(math.isfinite, logits))
+    return logits if finite else JudgeError(f"the model gave {logits}; a score must be finite")
+
+
+def _smallest(kind: type, query: Query) -> Question:
+    """A question of a kind that takes no room beside its query."""
+    document = Document("a", "a")
+    return Compare(query, document, document) if kind is Compare else Grade(query, document)
+
+
+def score_of(logits: list[float]) -> float:
+    """The logit of a head with one, and log P(second) of one with two."""
     if len(logits) == 1:
         return logits[0]
     first, second = logits
@@ -243,7 +274,12 @@ def _checked_tokens(asked: int | None, longest: int, folder: Path) -> int:
     return asked
 
 
-def _checked_budget(asked: int | None, default: int) -> int:
+def checked_budget(asked: int | None, default: int) -> int:
+    """The token budget.
+
+    Raises:
+        InputError: when a forward pass would hold nothing.
+    """
     if asked is not None and asked < 1:
         raise InputError(f"token_budget={asked}; a forward pass needs at least 1 token")
     return default if asked is None else asked

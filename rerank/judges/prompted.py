@@ -17,7 +17,7 @@ from rerank.engine.loading import Loading
 from rerank.engine.texts.borders import Borders
 from rerank.engine.texts.prompt_tokens import Prompt, PromptTokens
 from rerank.engine.texts.text_tokens import TextTokens, store_for
-from rerank.errors import InputError
+from rerank.errors import CheckpointError, InputError
 from rerank.judges.bills import Asked, Given, charge
 from rerank.judges.choosing import ASKS
 from rerank.judges.text_models import TextModel, loaded_text_model
@@ -48,6 +48,8 @@ class PromptedJudge(ABC):
 
     answers: frozenset[type]
     reads_ids: ClassVar[bool] = False
+    reads_heads: ClassVar[bool] = False
+    """Whether it reads a score head, which is all that a T5 encoder alone has."""
     scoring: ClassVar[str]
     """Name and version; changes when the same model and texts would give other answers."""
 
@@ -68,6 +70,11 @@ class PromptedJudge(ABC):
         self.folder = Path(folder)
         self.prompt = prompt if isinstance(prompt, PromptFile) else prompts.find(prompt)
         self.answers = self._checked_prompt()
+        if not self.reads_heads and checkpoints.kind(self.folder) == "encoder-head":
+            raise CheckpointError(
+                f"{self.folder} is a T5 encoder with a score head, which has no words to be asked for; leave out the "
+                "judge, or say 'score-head'"
+            )
         loading = Loading(device, dtype, quantize, adapter, device_map)
         self.model: TextModel = loaded_text_model(self.folder, loading, self.prompt.answer)
         self.tokenizer = self.model.loaded.tokenizer

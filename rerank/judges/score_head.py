@@ -1,4 +1,4 @@
-"""Causal models with a score head: the last token's state, times a vector, is the score."""
+"""Models with a score head that read a prompt: one token's state, times a vector, is the score."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rerank import checkpoints
 from rerank.errors import CheckpointError
 from rerank.judges.bills import Asked, Given
 from rerank.judges.causal_text import CausalText
+from rerank.judges.encoder_text import EncoderText
 from rerank.judges.prompted import PromptedJudge
 from rerank.prompts.prompt import Prompt
 from rerank.questions import Grade, Graded
@@ -19,7 +20,8 @@ __all__ = ["ScoreHead"]
 
 class ScoreHead(PromptedJudge):
     """RankLLaMA (Ma et al., 2023, https://arxiv.org/abs/2310.08319) and whatever else is a causal
-    `…ForSequenceClassification` with one logit, or two of which log P(second) is the score.
+    `…ForSequenceClassification` with one logit, or two of which log P(second) is the score; and RankT5's encoder-only
+    shape (https://arxiv.org/abs/2210.10634), whose first token or mean of tokens is read.
 
     The prompt says what stands at its end: RankLLaMA's last token is its end token.
 
@@ -31,19 +33,20 @@ class ScoreHead(PromptedJudge):
     """
 
     answers = frozenset({Grade})
+    reads_heads = True
     scoring = "score-head 1"
 
     def __init__(self, folder: str | Path, *, prompt: str | Path | Prompt, **options: Any) -> None:
-        if (kind := checkpoints.kind(folder)) != "score-head":
+        if (kind := checkpoints.kind(folder)) not in ("score-head", "encoder-head"):
             raise CheckpointError(
-                f"{folder} is of kind {kind} and has no score head over a causal model; leave out the judge, or ask it "
+                f"{folder} is of kind {kind} and has no score head that reads a prompt; leave out the judge, or ask it "
                 "by judge='target-token'"
             )
         super().__init__(folder, prompt=prompt, **options)
 
     def ask(self, asked: Sequence[Asked]) -> Given:
         """One pass over the prompts."""
-        assert isinstance(self.model, CausalText)
+        assert isinstance(self.model, CausalText | EncoderText)
         logits, work = self.model.classify([each.prompt for each in asked])
         scores = [row[0].item() if len(row) == 1 else row.double().log_softmax(0)[1].item() for row in logits]
         return Given([Graded(score) for score in scores], work)

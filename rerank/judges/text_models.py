@@ -88,6 +88,11 @@ def loaded_text_model(folder: Path, loading: Loading, answer: str = "") -> TextM
         return CausalText(load(folder, "causal", loading), answer)
     if kind == "score-head":
         return CausalText(load(folder, "classifier", loading), answer)
+    if kind == "encoder-head":
+        from rerank.engine.t5.score_model import load_score_encoder
+        from rerank.judges.encoder_text import EncoderText
+
+        return EncoderText(*load_score_encoder(folder, loading))
     raise CheckpointError(f"{folder} is a {kind}, which answers no prompt; leave out judge and prompt")
 
 

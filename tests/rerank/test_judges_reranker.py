@@ -70,7 +70,7 @@ def test_one_query_alone_and_among_others_gets_the_same_bits(lm: Path) -> None:
         ({"prompt": "prp"}, InputError, "pointwise asks Grade, and TargetToken answers only Compare"),
         ({"judge": "target-token"}, InputError, "judge 'target-token' needs a prompt"),
         ({"judge": "cross-encoder"}, CheckpointError, "is no cross-encoder but of kind encoder-decoder"),
-        ({"judge": "score-head", "prompt": "monot5"}, CheckpointError, "has no score head over a causal model"),
+        ({"judge": "score-head", "prompt": "monot5"}, CheckpointError, "has no score head that reads a prompt"),
         ({"prompt": "hyde"}, InputError, "prompt 'hyde' asks to write, which ranks nothing"),
         ({"prompt": "monot5", "compile": True}, InputError, "judge 'target-token' takes no compile"),
     ],

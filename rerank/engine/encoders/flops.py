@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ from rerank.engine.encoders.layers import Backbone, Layer
 
 __all__ = ["ForwardCost"]
 
-Products = Callable[[int], int]
-"""(tokens of a text) -> multiply-adds of its attention, for each channel."""
+Products = Callable[[Any], int]
+"""(tokens of a text; for sets, with how many tokens of others it sees) -> multiply-adds of its attention, for each
+channel."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,12 @@ class ForwardCost:
         width = next(module.width for module in backbone.modules() if isinstance(module, Layer))
         return cls(2 * (everything - per_text), 2 * (per_text + head), tuple(attending.items()), width)
 
-    def flops(self, rows: int, sides: Sequence[int], heads: int) -> int:
+    def flops(self, rows: int, sides: Sequence[Hashable], heads: int) -> int:
         """Of one pass.
 
         Args:
             rows: token rows, filler included.
-            sides: of the square that attention computes for each text.
+            sides: of the square that attention computes for each text; what its layers' `products` take.
             heads: rows that the head computes.
         """
         texts = Counter(sides)

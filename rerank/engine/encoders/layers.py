@@ -153,6 +153,17 @@ class Backbone(nn.Module):
         hidden = self._through(self.layers[:-1], row)
         return self._normed(self.layers[-1].first(hidden, row))  # type: ignore[operator]
 
+    def until(self, row: Row, last: int) -> Tensor:
+        """What the last so many layers read: [rows, hidden]."""
+        return self._through(self.layers[: len(self.layers) - last], row)
+
+    def onwards(self, hidden: Tensor, row: Row, last: int, *, first: bool) -> Tensor:
+        """States through the last so many layers: of every token, or of first tokens alone."""
+        *between, final = self.layers[len(self.layers) - last :]
+        for layer in between:
+            hidden = layer(hidden, row)
+        return self._normed(final.first(hidden, row) if first else final(hidden, row))  # type: ignore[operator]
+
     def _through(self, layers: Iterable[nn.Module], row: Row) -> Tensor:
         hidden = self._embed(row)
         for layer in layers:

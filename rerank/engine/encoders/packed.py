@@ -24,7 +24,7 @@ from rerank.engine.packing import settled_rows
 from rerank.engine.streams import parts_of, side_by_side
 from rerank.engine.tokens import Pair
 
-__all__ = ["Head", "Output", "PackedPass", "Pooling"]
+__all__ = ["Head", "Output", "PackedPass", "Pooling", "inverse", "rows_for", "widths_of"]
 
 STEP = 32
 """Rows are a multiple of it: oneDNN keeps code and memory, megabytes, for every number of rows that it has seen."""
@@ -114,8 +114,7 @@ class PackedPass:
     def _run(self, texts: Sequence[Pair]) -> Output:
         lengths = [len(text.ids) for text in texts]
         real = sum(lengths)
-        steps = -(-max(real, self.fewest_rows) // STEP) * STEP
-        rows = settled_rows(steps, self.widths, torch.get_num_threads())
+        rows = rows_for(real, self.fewest_rows, self.widths)
         order = sorted(range(len(texts)), key=lengths.__getitem__)  # equal lengths side by side share a call
         values = self._values(row_of([texts[index] for index in order], rows), order)
         heads = -(-len(texts) // HEAD_ROWS) * HEAD_ROWS
@@ -131,15 +130,21 @@ class PackedPass:
         texts = torch.split(hidden[: int(row.ends[-1])], row.ends.diff().tolist())
         if self.pooling == "mean":
             return self._finished(torch.stack([text.float().mean(0) for text in texts]), order)
-        places = _inverse(order).tolist()
+        places = inverse(order).tolist()
         return torch.cat([texts[place] for place in places])
 
     def _finished(self, pooled: Tensor, order: Sequence[int]) -> Tensor:
         values = pooled.float() if self.head is None else in_fixed_rows(self.head, pooled.float())
-        return values[_inverse(order)]
+        return values[inverse(order)]
 
 
-def _inverse(order: Sequence[int]) -> Tensor:
+def rows_for(real: int, fewest: int, widths: frozenset[int]) -> int:
+    """Token rows of a pass over so many tokens, filler included, for which bits do not depend on their number."""
+    steps = -(-max(real, fewest) // STEP) * STEP
+    return settled_rows(steps, widths, torch.get_num_threads())
+
+
+def inverse(order: Sequence[int]) -> Tensor:
     """Where each text went."""
     return torch.tensor(order).argsort()
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rerank.engine.tokens import Pair
 
-__all__ = ["Row", "Run", "fill", "row_of", "runs_of"]
+__all__ = ["Row", "Run", "fill", "moved", "row_of", "runs_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Row:
         ends: int32 [texts + 1], where texts start, and at last the number of tokens without filler.
         longest: tokens of the longest text, or more.
         runs: the texts in order; empty where their lengths are not known on the host (a recorded CUDA graph).
+        sets: int32 [sets + 1], where sets of texts that know of each other start among the texts, and at last the
+            number of texts; None where texts know nothing of each other.
     """
 
     ids: Tensor
@@ -47,6 +49,7 @@ class Row:
     ends: Tensor
     longest: int
     runs: tuple[Run, ...] = ()
+    sets: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -59,13 +62,27 @@ class Row:
         return self.ends[:-1]
 
 
-def row_of(texts: Sequence[Pair], rows: int) -> Row:
-    """Texts side by side on the CPU, filled up to a number of rows."""
+def row_of(texts: Sequence[Pair], rows: int, sets: Sequence[int] | None = None) -> Row:
+    """Texts side by side on the CPU, filled up to a number of rows.
+
+    Args:
+        texts: at least one.
+        rows: token rows, filler included.
+        sets: how many texts each set has, where they are sets.
+    """
     lengths = [len(text.ids) for text in texts]
     inputs = np.zeros(3 * rows + len(texts) + 1, np.int32)
     fill(inputs, texts, lengths, rows)
     ids, types, places = torch.from_numpy(inputs[: 3 * rows].reshape(3, rows))
-    return Row(ids, types, places, torch.from_numpy(inputs[3 * rows :]), max(lengths), runs_of(lengths))
+    ends = None if sets is None else torch.from_numpy(np.cumsum([0, *sets], dtype=np.int32))
+    return Row(ids, types, places, torch.from_numpy(inputs[3 * rows :]), max(lengths), runs_of(lengths), ends)
+
+
+def moved(row: Row, device: torch.device) -> Row:
+    """The same on another device."""
+    ids, types, places, ends = (tensor.to(device) for tensor in (row.ids, row.types, row.places, row.ends))
+    sets = None if row.sets is None else row.sets.to(device)
+    return Row(ids, types, places, ends, row.longest, row.runs, sets)
 
 
 def fill(inputs: NDArray[np.int32], texts: Sequence[Pair], lengths: Sequence[int], rows: int) -> None:

@@ -32,8 +32,11 @@ typedef struct {
     float *output;
     const int32_t *q_starts, *k_starts; /* [texts + 1] */
     const float *bias;                  /* [heads, 2 * longest - 1 + TILE] by query's place minus key's, in bits; or NULL */
+    const int32_t *shared;              /* rows of k and v that texts see of each other; or NULL */
+    const int32_t *seen;                /* [texts, 3]: the first of `shared` that a text sees, the end, and its own or -1 */
     int64_t q_token, q_head, k_token, k_head, v_token, v_head; /* strides in floats */
     int64_t texts, heads, group, dim, longest;
+    int64_t others; /* the most that a text sees of `shared` */
     float scale;
     int64_t window; /* places that a query sees on either side, -1: all */
     int64_t causal;
@@ -110,13 +113,28 @@ OUTER void fetch_rows(const float *rows, int64_t stride, int64_t count, int64_t 
     for (int64_t i = 0; i < count; i++) fetch_row(rows + i * stride, dim);
 }
 
-/* `ahead` floats further lies the next head. */
-OUTER void pack(const float *from, int64_t stride, int64_t ahead, float *to, int64_t count, int64_t dim) {
+/* The first `count` of `keys`; `ahead` floats further lies the next head. */
+OUTER void pack(const float *from, int64_t stride, int64_t ahead, float *to, int64_t count, int64_t keys, int64_t dim) {
     for (int64_t panel = 0; panel < dim; panel += PANEL) {
-        for (int64_t i = 0; i < count; i++, to += PANEL) {
+        float *at = to + panel * keys;
+        for (int64_t i = 0; i < count; i++, at += PANEL) {
             const float *row = from + i * stride + panel;
             fetch_row(row + ahead, PANEL);
-            UNROLL for (int d = 0; d < PANEL; d += LANES) store(to + d, load(row + d));
+            UNROLL for (int d = 0; d < PANEL; d += LANES) store(at + d, load(row + d));
+        }
+    }
+}
+
+/* The last of `keys`: what a text sees of others, which lies anywhere. */
+OUTER void pack_others(const float *from, int64_t stride, const int32_t *shared, const int32_t *seen, float *to,
+                       int64_t count, int64_t keys, int64_t dim) {
+    for (int64_t panel = 0; panel < dim; panel += PANEL) {
+        float *at = to + panel * keys + count * PANEL;
+        for (int64_t i = seen[0]; i < seen[1]; i++) {
+            if (i == seen[2]) continue;
+            const float *row = from + shared[i] * stride + panel;
+            UNROLL for (int d = 0; d < PANEL; d += LANES) store(at + d, load(row + d));
+            at += PANEL;
         }
     }
 }
@@ -300,10 +318,16 @@ static void attend_item(tile *t, const attention *a, packed *text, int64_t parts
     if (queries <= 0) return; /* parts are as many as the longest text has */
     text->first = first_seen(a, start);
     text->end = end_seen(a, start, queries, a->k_starts[index + 1] - k_first);
-    const float *k = a->k + (k_first + text->first) * a->k_token + head / a->group * a->k_head;
-    const float *v = a->v + (k_first + text->first) * a->v_token + head / a->group * a->v_head;
-    pack(k, a->k_token, a->k_head, text->k, text->end - text->first, a->dim);
-    pack(v, a->v_token, a->v_head, text->v, text->end - text->first, a->dim);
+    const float *k = a->k + head / a->group * a->k_head, *v = a->v + head / a->group * a->v_head;
+    const int32_t *seen = a->seen ? a->seen + 3 * index : NULL;
+    int64_t own = text->end - text->first, keys = own + (seen ? seen[1] - seen[0] - (seen[2] >= 0) : 0);
+    pack(k + (k_first + text->first) * a->k_token, a->k_token, a->k_head, text->k, own, keys, a->dim);
+    pack(v + (k_first + text->first) * a->v_token, a->v_token, a->v_head, text->v, own, keys, a->dim);
+    if (keys > own) {
+        pack_others(k, a->k_token, a->shared, seen, text->k, own, keys, a->dim);
+        pack_others(v, a->v_token, a->shared, seen, text->v, own, keys, a->dim);
+        text->end += keys - own;
+    }
     const float *bias = a->bias ? a->bias + head * (2 * a->longest - 1 + TILE) : NULL;
     for (int64_t query = start; query < start + queries; query += TILE) {
         const float *q = a->q + (q_first + query) * a->q_token + head * a->q_head;
@@ -315,7 +339,7 @@ static void attend_item(tile *t, const attention *a, packed *text, int64_t parts
 
 static void attend_items(void *job) {
     attention_job *j = job;
-    int64_t keys = j->shape->longest + KEYS; /* the last block is read beyond its end */
+    int64_t keys = j->shape->longest + j->shape->others + KEYS; /* the last block is read beyond its end */
     size_t bytes = ((size_t)(keys * j->shape->dim) * sizeof(float) + 63) / 64 * 64;
     packed text = {.k = aligned_alloc(64, bytes), .v = aligned_alloc(64, bytes)};
     tile t;
@@ -331,6 +355,7 @@ static void attend_items(void *job) {
 }
 
 /* Every text has queries and keys of its own: rows q_starts[i] to q_starts[i + 1] of q, k_starts[i] … of k and v.
+ * With `seen` it sees some rows of others too, behind its own; there is no window, no bias and no order then.
  * output is [queries, heads, dim], contiguous. Gives 0, 1 when there was no memory, 2 when a text is too long. */
 int rerank_attention(const attention *a, parallel_t parallel, unsigned threads) {
     int64_t parts = (a->longest + PART - 1) / PART;

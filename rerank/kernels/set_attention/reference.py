@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-__all__ = ["set_attention"]
+__all__ = ["first_token_set_attention", "set_attention"]
 
 
 def set_attention(
@@ -40,19 +40,50 @@ def set_attention(
         [tokens, heads, dim] in q's dtype, computed in float32.
     """
     del longest  # a provider's concern
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    group = q.shape[1] // k.shape[1]
-    ends = cu_seqlens.tolist()
-    outputs = []
-    for first, last in pairwise(cu_sets.tolist()):
+    seen = _seen(cu_seqlens.tolist(), cu_sets.tolist(), interaction)
+    queries = (q[start:end] for start, end in pairwise(cu_seqlens.tolist()))
+    return torch.cat([_attend(part, k, v, rows, scale) for part, rows in zip(queries, seen, strict=True)])
+
+
+def first_token_set_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    longest: int,
+    cu_sets: Tensor,
+    *,
+    interaction: int = 1,
+    scale: float | None = None,
+) -> Tensor:
+    """The same of the first token of each document alone: all that a last layer must give.
+
+    Args:
+        q: [docs, heads, dim].
+        k, v, cu_seqlens, longest, cu_sets, interaction, scale: as for `set_attention`.
+
+    Returns:
+        [docs, heads, dim] in q's dtype, computed in float32.
+    """
+    del longest
+    seen = _seen(cu_seqlens.tolist(), cu_sets.tolist(), interaction)
+    return torch.cat([_attend(q[doc : doc + 1], k, v, rows, scale) for doc, rows in enumerate(seen)])
+
+
+def _seen(ends: list[int], sets: list[int], interaction: int) -> list[list[int]]:
+    """The rows of keys that each document sees."""
+    seen = []
+    for first, last in pairwise(sets):
         for doc in range(first, last):
-            own = list(range(ends[doc], ends[doc + 1]))
-            others = [
-                ends[other] + interaction
-                for other in range(first, last)
-                if other != doc and ends[other] + interaction < ends[other + 1]
-            ]
-            keys, values = (part[own + others].float().repeat_interleave(group, 1) for part in (k, v))
-            scores = torch.einsum("qhd,khd->hqk", q[own].float(), keys) * scale
-            outputs.append(torch.einsum("hqk,khd->qhd", scores.softmax(-1), values))
-    return torch.cat(outputs).to(q.dtype)
+            others = [ends[other] + interaction for other in range(first, last) if other != doc]
+            ended = [ends[other + 1] for other in range(first, last) if other != doc]
+            there = [row for row, end in zip(others, ended, strict=True) if row < end]
+            seen.append([*range(ends[doc], ends[doc + 1]), *there])
+    return seen
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, rows: list[int], scale: float | None) -> Tensor:
+    group = q.shape[1] // k.shape[1]
+    keys, values = (part[rows].float().repeat_interleave(group, 1) for part in (k, v))
+    scores = torch.einsum("qhd,khd->hqk", q.float(), keys) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    return torch.einsum("hqk,khd->qhd", scores.softmax(-1), values).to(q.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from ctypes import Structure, c_float, c_int64, c_void_p
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,10 +14,11 @@ from rerank.errors import InputError
 from rerank.kernels import native
 from rerank.kernels.varlen_attention.reference import relative_buckets
 
-__all__ = ["first_token_attention", "supports", "supports_first", "varlen_attention"]
+__all__ = ["Others", "attend", "first_token_attention", "runs_here", "supports", "supports_first", "varlen_attention"]
 
-POINTERS = ("q", "k", "v", "output", "q_starts", "k_starts", "bias")
-SIZES = ("q_token", "q_head", "k_token", "k_head", "v_token", "v_head", "texts", "heads", "group", "dim", "longest")
+POINTERS = ("q", "k", "v", "output", "q_starts", "k_starts", "bias", "shared", "seen")
+STRIDES = ("q_token", "q_head", "k_token", "k_head", "v_token", "v_head")
+SIZES = (*STRIDES, "texts", "heads", "group", "dim", "longest", "others")
 
 NO_MEMORY = 1
 
@@ -31,6 +33,22 @@ class _Attention(Structure):
         ("window", c_int64),
         ("causal", c_int64),
     )
+
+
+@dataclass(frozen=True)
+class Others:
+    """What texts see of each other.
+
+    Args:
+        shared: int32 [shown], rows of keys and values.
+        seen: int32 [texts, 3]: the first of `shared` that a text sees, the end, and which of them is its own and is
+            left out, or -1.
+        most: the most that a text sees.
+    """
+
+    shared: Tensor
+    seen: Tensor
+    most: int
 
 
 def varlen_attention(
@@ -51,7 +69,7 @@ def varlen_attention(
     """As the reference; rows of q beyond the last sequence come back as zeros."""
     del cap, return_lse  # neither can be had here, as `supports` says
     table = None if bias is None else _by_distance(bias, longest, max_distance, bidirectional=not causal)
-    return _attend(q, k, v, cu_seqlens, cu_seqlens, longest, causal=causal, window=window, scale=scale, table=table)
+    return attend(q, k, v, cu_seqlens, cu_seqlens, longest, causal=causal, window=window, scale=scale, table=table)
 
 
 def first_token_attention(
@@ -66,10 +84,10 @@ def first_token_attention(
 ) -> Tensor:
     """As the reference."""
     rows = torch.arange(len(cu_seqlens), dtype=torch.int32)
-    return _attend(q, k, v, rows, cu_seqlens, longest, causal=False, window=window, scale=scale, table=None)
+    return attend(q, k, v, rows, cu_seqlens, longest, window=window, scale=scale)
 
 
-def _attend(
+def attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -77,20 +95,29 @@ def _attend(
     k_starts: Tensor,
     longest: int,
     *,
-    causal: bool,
-    window: int | None,
-    scale: float | None,
-    table: Tensor | None,
+    causal: bool = False,
+    window: int | None = None,
+    scale: float | None = None,
+    table: Tensor | None = None,
+    others: Others | None = None,
 ) -> Tensor:
+    """Attention of rows `q_starts` of q to rows `k_starts` of k and v, text by text, and to what it sees of others.
+
+    Args:
+        table: the bias of every distance, or None.
+        others: without window, order and bias alone.
+    """
     assert int(q_starts[-1]) <= len(q) and int(k_starts[-1]) <= min(len(k), len(v))  # noqa: PT018
     rows, heads, dim = q.shape
     output = q.new_empty((rows, heads, dim))
     output[int(q_starts[-1]) :].zero_()
     library = native.library()
     assert library is not None
-    tensors = (q, k, v, output, q_starts, k_starts, table)
+    shown = (None, None) if others is None else (others.shared, others.seen)
+    tensors = (q, k, v, output, q_starts, k_starts, table, *shown)
     strides = (*q.stride()[:2], *k.stride()[:2], *v.stride()[:2])
-    shape = (len(k_starts) - 1, heads, heads // k.shape[1], dim, max(longest, 1))
+    most = 0 if others is None else others.most
+    shape = (len(k_starts) - 1, heads, heads // k.shape[1], dim, max(longest, 1), most)
     options = (dim**-0.5 if scale is None else scale, -1 if window is None else window, causal)
     pointers = (None if tensor is None else tensor.data_ptr() for tensor in tensors)
     failed = library.run("rerank_attention", _Attention(*pointers, *strides, *shape, *options))
@@ -124,15 +151,16 @@ def supports(
     **options: Any,
 ) -> bool:
     """float32 on a CPU for which there is a library, no soft-cap, no log-sum-exp, no gradient wanted."""
-    return cap is None and not return_lse and _runs_here(q, k, v, cu_seqlens, bias)
+    return cap is None and not return_lse and runs_here(q, k, v, cu_seqlens, bias)
 
 
 def supports_first(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, longest: int, **options: Any) -> bool:
     """As above."""
-    return _runs_here(q, k, v, cu_seqlens, None)
+    return runs_here(q, k, v, cu_seqlens, None)
 
 
-def _runs_here(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, bias: Tensor | None) -> bool:
+def runs_here(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, bias: Tensor | None) -> bool:
+    """Whether the kernel takes these."""
     return (
         native.takes(q, k, v, *(() if bias is None else (bias,)))
         and q.shape[-1] % 32 == 0
