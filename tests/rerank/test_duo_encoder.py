@@ -113,7 +113,7 @@ def test_all_pairs_add_up_both_orders(folder, judge, aggregate):
 
 
 def test_a_reranker_compares(folder):
-    reranker = Reranker(folder, judge="duo-encoder", algorithm="all-pairs")
+    reranker = Reranker("duobert", model=folder)
 
     ranking = reranker.rank(QUERY, texts(4, seed=2))
 

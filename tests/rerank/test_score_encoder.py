@@ -82,9 +82,10 @@ def test_scores_are_those_of_a_plain_loop(name, flan, tmp_path):
 def test_a_reranker_finds_its_judge(flan, tmp_path):
     written(tmp_path, flan, "classifier", TRANSFORMERS, True, 1)
 
-    reranker = Reranker(tmp_path, prompt="rankt5")
+    reranker = Reranker("rankt5-encoder", model=tmp_path)
 
     assert isinstance(reranker.judge, ScoreHead)
+    assert isinstance(Reranker(tmp_path, prompt="rankt5").judge, ScoreHead)
     assert len(reranker.rank("who won?", ["art", "the wall"])) == 2
 
 

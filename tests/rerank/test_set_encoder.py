@@ -198,15 +198,15 @@ def test_an_unreadable_text_fails_its_question_alone(electra):
 
 def test_a_reranker_reads_the_whole_list_at_once(case, tmp_path):
     folder = written(case, tmp_path / "model")
-    reranker = Reranker(folder, algorithm="group-scores")
-    texts = random_texts(12, seed=3)
+    reranker = Reranker("set-encoder", model=folder)
+    texts = random_texts(25, seed=3)
     documents = [Document(str(place), text) for place, text in enumerate(texts)]
 
     [ranking] = reranker.rerank([Ranking.unscored(Query("q", "who won?"), documents)])
 
     [expected] = scores_of(reranker.judge, [question("who won?", texts)])
     assert {candidate.document.doc_id: candidate.score for candidate in ranking} == dict(
-        zip(map(str, range(12)), expected, strict=True)
+        zip(map(str, range(25)), expected, strict=True)
     )
     assert reranker.ledger.total["questions"] == 1
 

@@ -183,8 +183,11 @@ def test_a_checkpoint_trained_without_dropout_says_so(tmp_path):
 
 
 def test_a_reranker_orders_by_it(folder):
-    ranking = Reranker(folder, judge="uncertain-cross-encoder").rank(QUERY, documents(4))
+    reranker = Reranker("mc-dropout", model=folder, options={"samples": 3, "risk": 0.5, "seed": 4})
 
+    ranking = reranker.rank(QUERY, documents(4))
+
+    assert "seed 4" in reranker.ledger.notes["dropout"]
     scores = [candidate.score for candidate in ranking]
     assert scores == sorted(scores, reverse=True)
 
