@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rerank.cli import names
-from rerank.cli.loading import check_reranker, fetch_model
+from rerank.cli.loading import fetch_reranker
 from rerank.cli.places import check_new_file
 from rerank.cli.screen import Screen, rows, with_screen, wrong_usage
 
@@ -171,8 +171,7 @@ def _identity(model: str | None, options: dict[str, Any], screen: Screen) -> str
     from rerank.rerankers.reranker import Reranker
 
     name, given = names.asked(model, options.pop("reranker", None), options)
-    check_reranker(name, given)
-    fetch_model(model, screen)
+    fetch_reranker(name, given, screen)
     with Reranker(name, **given) as reranker:
         return reranker.scores_key
 

@@ -178,11 +178,24 @@ def _extras() -> Iterator[tuple[str, str]]:
 def _choices(model: str, options: dict[str, Any], screen: Screen) -> dict[str, str]:
     """What is chosen when a checkpoint is loaded."""
     from rerank import checkpoints
+    from rerank.judges.hosting.providers import is_hosted
     from rerank.rerankers.reranker import Reranker
 
-    folder = fetch_model(model, screen)
     name, given = names.asked(model, options.pop("method", None), options)
+    if is_hosted(model) or "base_url" in given.get("options", {}):
+        return _served(name, {"prompt": "yes-no"} | given if name == model else given)
+    folder = fetch_model(model, screen)
     reranker = Reranker(name, **given)
     facts = {"checkpoint": model, "folder": str(folder), "origin": checkpoints.origin(folder)}
     facts |= {"kind": checkpoints.kind(folder), "algorithm": reranker.recipe.described}
     return facts | dict(getattr(reranker.judge, "choices", {}))
+
+
+def _served(name: str, given: dict[str, Any]) -> dict[str, str]:
+    """How a hosted model is asked, and what its server says; one token is written for it."""
+    from rerank.judges.hosted import Hosted
+    from rerank.rerankers.reranker import Reranker
+
+    with Reranker(name, **given) as reranker:
+        assert isinstance(reranker.judge, Hosted)
+        return {**reranker.judge.choices, "algorithm": reranker.recipe.described, **reranker.judge.check()}

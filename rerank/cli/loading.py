@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rerank.cli.screen import Screen
 
-__all__ = ["check_reranker", "fetch_model"]
+if TYPE_CHECKING:
+    from rerank.rerankers.recipe import Recipe
+
+__all__ = ["check_reranker", "fetch_model", "fetch_reranker"]
 
 
-def check_reranker(name: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse what no download or loading could make good.
+def check_reranker(name: str, arguments: Mapping[str, Any]) -> Recipe:
+    """What a reranker will be made of; refuse what no download or loading could make good.
 
     Args:
         name: a checkpoint, or a method with its checkpoint among the arguments.
@@ -25,7 +28,18 @@ def check_reranker(name: str, arguments: Mapping[str, Any]) -> None:
     """
     from rerank.rerankers.recipe import recipe_of
 
-    recipe_of(name, arguments, fetch=False)
+    return recipe_of(name, arguments, fetch=False)
+
+
+def fetch_reranker(name: str, arguments: Mapping[str, Any], screen: Screen) -> None:
+    """Have a reranker's checkpoint here, and check what it alone can tell; a hosted model stays where it is.
+
+    Arguments and errors as of `check_reranker`.
+    """
+    if check_reranker(name, arguments).hosted:
+        return
+    fetch_model(str(arguments.get("model") or name), screen)
+    check_reranker(name, arguments)
 
 
 def fetch_model(name: str, screen: Screen, *, refresh: bool = False) -> Path:

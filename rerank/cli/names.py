@@ -148,7 +148,8 @@ def model_option(*, required: bool = True, help: str = "") -> Callable[[Command]
         metavar="NAME",
         required=required,
         shell_complete=completing(checkpoint_names, files=True),
-        help=help or "A checkpoint: a name (`rerank models list`), a hub id, or a folder.",
+        help=help
+        or "A checkpoint: a name (`rerank models list`), a hub id, a folder; or hosted: PROVIDER:MODEL, ADDRESS#MODEL.",
     )
 
 

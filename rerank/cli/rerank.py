@@ -11,7 +11,7 @@ import click
 
 from rerank.cli import names
 from rerank.cli.journals import chosen_journal, journal_options, keeps
-from rerank.cli.loading import check_reranker, fetch_model
+from rerank.cli.loading import check_reranker, fetch_reranker
 from rerank.cli.places import check_new_file
 from rerank.cli.reranking import closing, interruptible, reranked
 from rerank.cli.screen import Screen, with_screen, wrong_usage
@@ -125,8 +125,7 @@ def rerank(
     rankings = source.rankings()
     if not _is_jsonl(output):
         run_scores(rankings)  # ids that cannot stand in a TREC file are seen now and not at the end
-    fetch_model(model, screen)
-    check_reranker(name, given)  # again: what kind of model it is shows when it is here
+    fetch_reranker(name, given, screen)
     with interruptible(record), closing(_loaded(name, record, given), screen) as reranker:
         ranked = reranked(reranker, rankings, screen, cutoff=cutoff)
         _write(output, [ranking[:keep] for ranking in ranked], _tag(reranker.name))

@@ -13,7 +13,7 @@ import click
 from rerank.cli import names
 from rerank.cli.evaluate import split_measures
 from rerank.cli.journals import check_use, chosen_journal, journal_options, journalled, journals_of, keeps, rerankers_of
-from rerank.cli.loading import check_reranker, fetch_model
+from rerank.cli.loading import fetch_reranker
 from rerank.cli.places import check_new_file
 from rerank.cli.reranking import closing, interruptible, reranked
 from rerank.cli.screen import Screen, with_screen, wrong_usage
@@ -144,8 +144,7 @@ def _from_flags(flags: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _fetch(tables: Sequence[Mapping[str, Any]], screen: Screen) -> None:
     """Have every model here, and check what a download alone can tell."""
     for table in rerankers_of(tables):
-        fetch_model(table.get("model", table["reranker"]), screen)
-        check_reranker(table["reranker"], table)
+        fetch_reranker(table["reranker"], table, screen)
 
 
 class Watched(Stage):

@@ -11,6 +11,8 @@ from rerank import checkpoints, methods, registry
 from rerank.checkpoints import Checkpoint
 from rerank.errors import InputError, UnknownName
 from rerank.judges.choosing import answered, check_fit, check_options, chosen_judge
+from rerank.judges.hosting.choosing import asked_like, usual_prompt
+from rerank.judges.hosting.providers import is_hosted
 from rerank.methods import Method
 from rerank.questions import Algorithm, Judge
 from rerank.rerankers.options import ARGUMENTS, check_asking, defaults_of, gathered, shared_out, spelled
@@ -30,7 +32,8 @@ class Recipe:
         judge: who answers: a judge, or the name of one; None when only the checkpoint's folder
             tells, and it is not here.
         answering: arguments of the judge.
-        folder: where the checkpoint lies; None when it is not on this machine, or the judge is made already.
+        folder: where the checkpoint lies, or where a hosted model is asked; None when it is not on this machine, or the
+            judge is made already.
     """
 
     name: str
@@ -39,7 +42,12 @@ class Recipe:
     asking: Mapping[str, Any]
     judge: str | Judge | None
     answering: Mapping[str, Any] = field(default_factory=dict)
-    folder: Path | None = None
+    folder: Path | str | None = None
+
+    @property
+    def hosted(self) -> bool:
+        """Whether somebody else runs the model."""
+        return self.judge == "hosted"
 
     def load(self) -> Judge:
         """The judge; a model is loaded for it."""
@@ -89,6 +97,8 @@ def recipe_of(name: str | Path | None, arguments: Mapping[str, Any], *, fetch: b
         raise _without_model(method)
     if judge == "oracle":
         raise InputError("an oracle needs judgments, not a checkpoint; make it: Reranker(judge=Oracle(qrels))")
+    if _is_hosted(model, said):
+        return _HostedOrder(method, model, None, said).recipe(str(model))
     order = _Order(method, model, _entry(model), said)
     folder = checkpoints.fetch(model) if fetch else checkpoints.where(model)
     if method is not None and folder is not None:
@@ -112,7 +122,7 @@ class _Order:
     entry: Checkpoint | None
     said: Mapping[str, Any]
 
-    def recipe(self, folder: Path | None) -> Recipe:
+    def recipe(self, folder: Path | str | None) -> Recipe:
         """With all that can be known before the model is loaded checked."""
         algorithm, asked, given = _algorithm(self.said, self.method, self.entry), gathered(self.said), self.given
         judge = self.judge or (None if folder is None else chosen_judge(folder, given.get("prompt")))
@@ -162,6 +172,39 @@ class _Order:
         """By the checkpoint's own judge and prompt, with which its targets and options go."""
         entry = self.entry
         return entry is not None and self.judge in (None, entry.judge) and self.prompt == entry.prompt
+
+
+class _HostedOrder(_Order):
+    """The same of a model that a server runs: one judge asks it in the way of any other."""
+
+    def recipe(self, folder: Path | str | None) -> Recipe:
+        """As of `_Order`; a method must be one that asks causal models."""
+        if self.method is not None and "causal" not in self.method.wants:
+            raise InputError(
+                f"method {self.method.name!r} asks checkpoints of kind {' or '.join(self.method.wants)}, and a hosted "
+                "model is a causal one; 'rerank list methods' shows others"
+            )
+        return super().recipe(folder)
+
+    @property
+    def judge(self) -> str:
+        """Always the same."""
+        return "hosted"
+
+    @property
+    def presets(self) -> dict[str, Any]:
+        """Those of the method, and the mode in which its judge asks."""
+        return {**super().presets, **asked_like(super().judge)}
+
+    @property
+    def prompt(self) -> str:
+        """The user's, the method's, or the one that its judge usually asks by."""
+        return super().prompt or usual_prompt(super().judge)
+
+
+def _is_hosted(model: str | Path, said: Mapping[str, Any]) -> bool:
+    options = said.get("options")
+    return is_hosted(model) or said.get("judge") == "hosted" or (isinstance(options, Mapping) and "base_url" in options)
 
 
 def _check_names(said: Mapping[str, Any]) -> None:

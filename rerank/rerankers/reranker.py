@@ -28,8 +28,9 @@ class Reranker(Stage):
     Args:
         name: a hub id, a folder, or a checkpoint's name (`rerank models list`); its config says what kind of judge it
             is, its checkpoint file which algorithm goes with it. Or a method (`rerank list methods`), which wants
-            `model`. May be left out when `judge` is a judge.
-        model: the checkpoint that a method asks: a hub id, a folder, or a checkpoint's name.
+            `model`. May be left out when `judge` is a judge. "PROVIDER:MODEL" and "http://HOST/v1#MODEL" are hosted
+            models, which are not loaded but asked (docs/methods/hosted.md).
+        model: the checkpoint that a method asks: a hub id, a folder, or a checkpoint's name; or a hosted model.
         algorithm: a name (`rerank list algorithms`) or an `Algorithm`; the method's or the checkpoint's by default, and
             pointwise where they say none.
         judge: the name of a judge, to use another than the checkpoint's own; or a judge, which then needs no `name`.
@@ -239,8 +240,10 @@ class Reranker(Stage):
         return f"{self.judge.key} {self.recipe.changed}{windows}"
 
     def close(self) -> None:
-        """Let go of the journal; what was answered is on the disk."""
+        """Let go of the journal, and of the connections to a server; what was answered is on the disk."""
         self._scheduler.close()
+        if self.recipe.hosted:
+            self.judge.close()  # type: ignore[attr-defined]
         if self.journal is not None:
             self.journal.close()
 

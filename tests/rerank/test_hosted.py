@@ -351,7 +351,7 @@ def test_the_pages_example_runs(address, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     left: dict[str, object] = {}
-    exec(example.replace("http://127.0.0.1:8000/v1", address), left)
+    exec(example.replace("http://127.0.0.1:8000/v1#my-model", f"{address}#tiny"), left)
 
     assert len(left["ranking"]) == 2
     assert Path("answers.jsonl").stat().st_size > 0

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from rerank import registry
 from rerank.errors import InputError
-from rerank.judges.choosing import ASKS
+from rerank.judges.choosing import ASKS, keywords
 from rerank.judges.hosting.ways import Labels, Query, Targets, Way, Written
 from rerank.judges.readings import check_targets, checked_grades
 from rerank.prompts import Blank, Prompt
 from rerank.questions import Compare, Grade, GradeSet, Write
 
-__all__ = ["APIS", "api_for", "way_for"]
+__all__ = ["APIS", "api_for", "asked_like", "usual_prompt", "way_for"]
 
 APIS = {"chat": "/chat/completions", "completions": "/completions"}
 """What a server is asked through, and where."""
 
 MODES = ("likelihood", "generation")
+
+ASKED_LIKE: Mapping[str, Mapping[str, str]] = {
+    "choice": {},  # which has the same two modes
+    "first-token": {"mode": "likelihood"},
+    "hosted": {},
+    "likelihood": {"mode": "likelihood"},
+    "permutation": {"mode": "generation"},
+    "preference": {"mode": "generation"},
+    "target-token": {"mode": "likelihood"},
+}
+"""How a hosted model is asked where a judge of this name would ask a model in this process."""
+
 REDUCTIONS = ("mean", "sum")
 
 
@@ -59,6 +72,25 @@ def way_for(
     if by_words:
         return Targets(prompt, new_tokens, words, checked_grades(words, grades))
     return Labels(prompt, new_tokens)
+
+
+def asked_like(judge: str | None) -> Mapping[str, str]:
+    """Options with which a hosted model is asked as a judge asks a model in this process; None: as its prompt says.
+
+    Raises:
+        InputError: when the judge reads what no server tells.
+    """
+    if judge is not None and judge not in ASKED_LIKE:
+        raise InputError(
+            f"judge {judge!r} reads what no server tells; a hosted model can be asked like {', '.join(ASKED_LIKE)}"
+        )
+    return {} if judge is None else ASKED_LIKE[judge]
+
+
+def usual_prompt(judge: str | None) -> str:
+    """The prompt that a judge asks by when none is named; "" when there is none."""
+    prompt = keywords(registry.load("judge", judge)).get("prompt") if judge is not None else None
+    return prompt.default if prompt is not None and isinstance(prompt.default, str) else ""
 
 
 def api_for(asked: str | None, prompt: Prompt, way: Way) -> str:
