@@ -10,15 +10,16 @@ or in the runs after it; so the result does not depend on chance, only on the or
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 from typing import TypeAlias
 
 from rerank.errors import InputError
 from rerank.registry import unknown
 from rerank.types import Scores
 
-__all__ = ["METHODS", "Method", "fuse"]
+__all__ = ["METHODS", "Method", "Tuned", "fuse", "tune"]
 
 Ranked: TypeAlias = Mapping[str, float]
 """One query of one run: doc_id -> score, best first."""
@@ -108,6 +109,63 @@ def fuse(
         _check_scores(run)
     query_ids = dict.fromkeys(query_id for run in runs for query_id in run)
     return {query_id: _fuse_query(query_id, runs, METHODS[method], weights, k) for query_id in query_ids}
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """Weights that did best.
+
+    Args:
+        weights: one per run, sum 1.
+        value: what they gave.
+        equal: what equal weights gave.
+        tried: how many were tried.
+    """
+
+    weights: tuple[float, ...]
+    value: float
+    equal: float
+    tried: int
+
+
+def tune(
+    runs: Sequence[Scores],
+    value: Callable[[Mapping[str, Mapping[str, float]]], float],
+    method: str = "weighted",
+    *,
+    k: int = 60,
+) -> Tuned:
+    """The weights whose fused run is worth most, on queries with judgments that are not those to be reported.
+
+    All weights in steps of a tenth that sum to 1 are tried; with five runs or more in larger steps, so that there are
+    at most `MOST_TRIED` of them. Among equals the most even ones are taken.
+
+    Args:
+        runs: two or more, of development queries, each query_id -> doc_id -> score, best first.
+        value: of a fused run: a mean of a measure over its queries.
+        method: a name in `METHODS`.
+        k: of `rrf` alone.
+
+    Raises:
+        UnknownName, InputError: as `fuse` does.
+    """
+    equal = [1.0 / len(runs)] * len(runs)
+    found = {tuple(equal): value(fuse(runs, method, weights=equal, k=k))}
+    for weights in _mixtures(len(runs)):
+        found[weights] = value(fuse(runs, method, weights=weights, k=k))
+    best = max(found, key=lambda weights: (found[weights], -max(weights)))
+    return Tuned(best, found[best], found[tuple(equal)], len(found))
+
+
+MOST_TRIED = 300
+
+
+def _mixtures(count: int) -> Iterator[tuple[float, ...]]:
+    """All weights of so many runs in equal steps, which are as small as there may be points."""
+    parts = next(parts for parts in range(10, 0, -1) if parts == 1 or math.comb(parts + count - 1, parts) <= MOST_TRIED)
+    for bars in combinations(range(parts + count - 1), count - 1):
+        ends = (-1, *bars, parts + count - 1)
+        yield tuple((end - start - 1) / parts for start, end in pairwise(ends))
 
 
 def _weights(method: str, weights: Sequence[float] | None, count: int) -> Sequence[float]:

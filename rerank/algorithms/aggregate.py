@@ -11,14 +11,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rerank.algorithms.centrality import Matrix, eigen, lowest_alone, page_rank, rank_centrality
 from rerank.errors import InputError
 
-__all__ = ["AGGREGATES", "Matrix", "bradley_terry", "elo", "matrix_of", "page_rank", "scores_of", "win_rate", "wins_of"]
-
-Matrix = NDArray[np.float64]
-"""Square, one row and one column for each document."""
+__all__ = ["AGGREGATES", "Matrix", "bradley_terry", "elo", "matrix_of", "scores_of", "win_rate", "wins_of"]
 
 
 def win_rate(wins: Matrix) -> Matrix:
@@ -55,7 +52,7 @@ def bradley_terry(wins: Matrix, *, prior: float = 0.5, tolerance: float = 1e-8, 
         if np.abs(np.log(strength / before)).max(initial=0.0) < tolerance:
             break
     scores: Matrix = np.log(strength)
-    return _below(scores, wins)
+    return lowest_alone(scores, wins)
 
 
 def elo(wins: Matrix, *, rounds: int = 20, step: float = 16.0, seed: int = 0) -> Matrix:
@@ -81,31 +78,7 @@ def elo(wins: Matrix, *, rounds: int = 20, step: float = 16.0, seed: int = 0) ->
             surprise = 1.0 / (1.0 + 10.0 ** ((row[winner] - row[loser]) / 400.0))
             row[winner] += step * worth[game] * surprise
             row[loser] -= step * worth[game] * surprise
-    return _below(ratings.mean(0), wins)
-
-
-def page_rank(wins: Matrix, *, damping: float = 0.85, tolerance: float = 1e-9, limit: int = 1000) -> Matrix:
-    """Where a reader ends up who keeps going from a document to one that beat it: [docs, docs] -> [docs], sum 1.
-
-    As JointRank aggregates blocks (https://arxiv.org/abs/2506.22262). A document that lost once sends all it has to
-    the one that beat it, so that with few comparisons the second best may come out first.
-
-    Args:
-        wins: [docs, docs].
-        damping: how often the reader goes on, and does not start anew anywhere.
-        tolerance: the change of the sum at which it stops.
-        limit: the most steps.
-    """
-    size = len(wins)
-    losses = wins.T.copy()
-    losses[losses.sum(1) == 0] = 1.0 / max(1, size)  # who never lost sends the reader anywhere
-    going = damping * losses / losses.sum(1, keepdims=True) + (1.0 - damping) / max(1, size)
-    share = np.full(size, 1.0 / max(1, size))
-    for _ in range(limit):
-        share, before = going.T @ share, share
-        if np.abs(share - before).sum() < tolerance:
-            break
-    return _below(share / share.sum() if size else share, wins)
+    return lowest_alone(ratings.mean(0), wins)
 
 
 def matrix_of(count: int, comparisons: Mapping[tuple[int, int], float | None]) -> Matrix:
@@ -148,14 +121,6 @@ def scores_of(first_wins: Matrix, aggregate: str) -> Matrix:
     if aggregate not in AGGREGATES:
         raise InputError(f"there is no aggregate {aggregate!r}; there is {', '.join(AGGREGATES)}")
     return AGGREGATES[aggregate](first_wins)
-
-
-def _below(scores: Matrix, wins: Matrix) -> Matrix:
-    """Documents without a comparison get the lowest score."""
-    alone = (wins.sum(0) + wins.sum(1)) == 0
-    if alone.any() and not alone.all():
-        scores = np.where(alone, scores[~alone].min(), scores)
-    return scores
 
 
 def _over_others(values: Matrix, reduce: Callable[..., Matrix], blank: float) -> Matrix:
@@ -218,6 +183,8 @@ AGGREGATES: Mapping[str, Callable[[Matrix], Matrix]] = MappingProxyType(
         "bradley-terry": lambda first_wins: bradley_terry(wins_of(first_wins)),
         "elo": lambda first_wins: elo(wins_of(first_wins)),
         "page-rank": lambda first_wins: page_rank(wins_of(first_wins)),
+        "eigen": lambda first_wins: eigen(wins_of(first_wins)),
+        "rank-centrality": lambda first_wins: rank_centrality(wins_of(first_wins)),
     }
 )
 """Names to ways of making scores of pairs. The sums are duoT5's (Pradeep et al., 2021, https://arxiv.org/abs/2101.05667)

@@ -11,15 +11,23 @@ from itertools import combinations
 
 import numpy as np
 
-from rerank.algorithms.aggregate import Matrix, bradley_terry, elo, page_rank, win_rate
+from rerank.algorithms.aggregate import Matrix, bradley_terry, elo, win_rate
 from rerank.algorithms.answers import order
+from rerank.algorithms.centrality import eigen, page_rank, rank_centrality
 from rerank.errors import InputError
 from rerank.questions import Algorithm, Permute, Plan
 from rerank.types import Ranking
 
 __all__ = ["blocks", "design_of"]
 
-AGGREGATES = {"win-rate": win_rate, "bradley-terry": bradley_terry, "elo": elo, "page-rank": page_rank}
+AGGREGATES = {
+    "win-rate": win_rate,
+    "bradley-terry": bradley_terry,
+    "elo": elo,
+    "page-rank": page_rank,
+    "eigen": eigen,
+    "rank-centrality": rank_centrality,
+}
 DESIGNS = ("equi-replicate", "latin", "triangular", "random")
 
 
@@ -92,7 +100,7 @@ def _blocks(
         design: equi-replicate, latin, triangular or random (see `design_of`).
         block: the most documents per question.
         replication: in how many blocks a document stands.
-        aggregate: win-rate, bradley-terry, elo or page-rank.
+        aggregate: win-rate, bradley-terry, elo, page-rank, eigen or rank-centrality.
         seed: of who meets whom.
 
     Raises:

@@ -16,6 +16,9 @@ from rerank.types import Ranking
 
 __all__ = ["all_pairs"]
 
+UNSURE = frozenset({"min", "max", "elo", "page-rank", "eigen", "rank-centrality"})
+"""Aggregates that promise no order: they see one opponent alone, or who played last, or where a walk ends."""
+
 
 def _all_pairs(ranking: Ranking, *, aggregate: str = "wins", share: float = 1.0, seed: int = 0) -> Plan:
     """Compare every document with every other, and score each by its comparisons.
@@ -26,7 +29,7 @@ def _all_pairs(ranking: Ranking, *, aggregate: str = "wins", share: float = 1.0,
 
     Args:
         aggregate: how comparisons become scores: wins, win-rate, sum, sym-sum, log-sum, sym-log-sum, binary, min, max,
-            bradley-terry, elo or page-rank (`rerank.algorithms.aggregate`).
+            bradley-terry, elo, page-rank, eigen or rank-centrality (`rerank.algorithms.aggregate`).
         share: of the pairs that is asked, above 0 to 1, at least one pair for each document; drawn from the seed.
         seed: of the pairs that are asked.
 
@@ -59,8 +62,8 @@ def _sampled(count: int, share: float, seed: int) -> list[tuple[int, int]]:
 
 
 def _exact(count: int, *, aggregate: str = "wins", share: float = 1.0, seed: int = 0) -> int:
-    """All, when all pairs are asked; extremes see one opponent alone, and Elo and PageRank promise no order."""
-    return count if share == 1.0 and aggregate not in ("min", "max", "elo", "page-rank") else 0
+    """All, when all pairs are asked and the aggregate promises an order."""
+    return count if share == 1.0 and aggregate not in UNSURE else 0
 
 
 all_pairs = Algorithm("all-pairs", _all_pairs, asks=frozenset({Compare}), exact=_exact)

@@ -15,6 +15,7 @@ __all__ = [
     "Count",
     "algorithm_option",
     "asked",
+    "asked_names",
     "budget_options",
     "calibration_options",
     "checkpoint_names",
@@ -91,6 +92,11 @@ def prompt_names() -> Iterable[str]:
     from rerank import prompts
 
     return prompts.names()
+
+
+def asked_names() -> Iterable[str]:
+    """Whatever has a prompt: prompts, methods and checkpoints."""
+    return dict.fromkeys([*prompt_names(), *method_names(), *checkpoint_names()])
 
 
 def registered(kind: str) -> Callable[[], Iterable[str]]:

@@ -19,7 +19,7 @@ from rerank.prompts import Message
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CausalText"]
+__all__ = ["CausalText", "causal_template"]
 
 TOGETHER = 16
 """Passes of the model whose prompts are given to it at once, for what they begin with is computed once a call."""
@@ -55,13 +55,7 @@ class CausalText:
         Raises:
             InputError: when there is no chat template, or the tokenizer ends every text, so that nothing goes on.
         """
-        plain = [role == "plain" for role, _ in messages]
-        if not any(plain):
-            return chat(self.loaded.tokenizer, [(role, slots(said)) for role, said in messages], answer=self.answer)
-        if len(messages) > 1:
-            raise InputError("a plain prompt is one text: say all of it in one turn, or make it a conversation")
-        _check_end(self.loaded.tokenizer)
-        return Template((*slots(messages[0][1]), *filter(None, [self.answer])))
+        return causal_template(self.loaded.tokenizer, messages, self.answer)
 
     def pack(self, lengths: Sequence[int], budget: int) -> list[list[int]]:
         """Several passes at once, which the model cuts itself."""
@@ -98,6 +92,17 @@ class CausalText:
     def _decoded(self, ids: Sequence[int]) -> str:
         """Together with the answer's beginning: by itself a piece in the middle may lose the space in front of it."""
         return str(self.loaded.tokenizer.decode([*self._begun, *ids], skip_special_tokens=True))
+
+
+def causal_template(tokenizer: Any, messages: Sequence[Message], answer: str) -> Template:
+    """As of `CausalText.template`; the answer's beginning stands at its end."""
+    plain = [role == "plain" for role, _ in messages]
+    if not any(plain):
+        return chat(tokenizer, [(role, slots(said)) for role, said in messages], answer=answer)
+    if len(messages) > 1:
+        raise InputError("a plain prompt is one text: say all of it in one turn, or make it a conversation")
+    _check_end(tokenizer)
+    return Template((*slots(messages[0][1]), *filter(None, [answer])))
 
 
 def _check_end(tokenizer: Any) -> None:

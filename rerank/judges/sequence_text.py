@@ -16,7 +16,7 @@ from rerank.prompts import Message
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SequenceText"]
+__all__ = ["SequenceText", "paragraphs"]
 
 USUAL = 512
 """What a T5 reads by default: its positions have no end, and it was trained on so many."""
@@ -49,10 +49,7 @@ class SequenceText:
 
     def template(self, messages: Sequence[Message]) -> Template:
         """What is said, one turn a paragraph; the tokenizer adds its end token."""
-        parts: list[str | Slot] = []
-        for index, (_, said) in enumerate(messages):
-            parts += [*(["\n\n"] if index else []), *slots(said)]
-        return Template(tuple(parts))
+        return paragraphs(messages)
 
     def pack(self, lengths: Sequence[int], budget: int) -> list[list[int]]:
         """One pass of the encoder each."""
@@ -87,3 +84,11 @@ class SequenceText:
     def _decoded(self, ids: Sequence[int]) -> str:
         """Together with the answer's beginning, whose spaces it keeps."""
         return str(self.loaded.tokenizer.decode([*self.prefix, *ids], skip_special_tokens=True))
+
+
+def paragraphs(messages: Sequence[Message]) -> Template:
+    """What is said, one turn a paragraph."""
+    parts: list[str | Slot] = []
+    for index, (_, said) in enumerate(messages):
+        parts += [*(["\n\n"] if index else []), *slots(said)]
+    return Template(tuple(parts))

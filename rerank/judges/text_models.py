@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from rerank import checkpoints
 from rerank.engine.loading import Loaded, Loading, load
@@ -17,7 +17,7 @@ from rerank.prompts import Blank, Message
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Outcome", "TextModel", "Wrote", "answer_ids", "loaded_text_model", "slots"]
+__all__ = ["Outcome", "TextModel", "Wrote", "answer_ids", "loaded_text_model", "slots", "template_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,26 @@ def loaded_text_model(folder: Path, loading: Loading, answer: str = "") -> TextM
         from rerank.judges.encoder_text import EncoderText
 
         return EncoderText(*load_score_encoder(folder, loading))
+    raise CheckpointError(f"{folder} is a {kind}, which answers no prompt; leave out judge and prompt")
+
+
+def template_of(folder: Path, tokenizer: Any, messages: Sequence[Message], answer: str) -> Template:
+    """A rendered prompt as a checkpoint reads it, by what its config says it is; no weight is loaded for it.
+
+    The beginning of an answer stands behind a causal model's prompt; a T5's is its decoder's.
+
+    Raises:
+        CheckpointError: when it answers no prompt.
+        InputError: when its chat template refuses the prompt.
+    """
+    from rerank.judges.causal_text import causal_template
+    from rerank.judges.sequence_text import paragraphs
+
+    kind = checkpoints.kind(folder)
+    if kind == "encoder-decoder":
+        return paragraphs(messages)
+    if kind in ("causal", "score-head"):
+        return causal_template(tokenizer, messages, answer)
     raise CheckpointError(f"{folder} is a {kind}, which answers no prompt; leave out judge and prompt")
 
 

@@ -252,3 +252,22 @@ def test_the_doctor_says_what_is_there_and_what_is_in_the_way(command, model, tm
     assert found["model"]["kind"] == "cross-encoder"
     assert found["model"]["max tokens"] == "64"
     assert "report" in found["extras"]
+
+
+def test_weights_of_a_fusion_are_tuned_on_other_queries(command, refused, collection, run_file, tmp_path):
+    command("retrieve", "--dataset", collection, "--retriever", "bm25", "--output", tmp_path / "bm25.trec")
+    (tmp_path / "qrels").write_text("q0 0 d1 1\nq1 0 d2 1\n")
+    runs = ["--run", run_file, "--run", tmp_path / "bm25.trec", "--method", "weighted"]
+    dev = ["--dev-run", run_file, "--dev-run", tmp_path / "bm25.trec"]
+    output = ["--output", tmp_path / "fused.trec"]
+
+    tuned = json.loads(command("fuse", *runs, *dev, "--dev-qrels", tmp_path / "qrels", *output, "--json").stdout)[
+        "tuned"
+    ]
+    by_hand = command("fuse", *runs, "--weights", ",".join(map(str, tuned["weights"])), "--output", tmp_path / "b.trec")
+
+    assert tuned["tried"] == 11
+    assert tuned["value"] >= tuned["equal"]
+    assert by_hand.exit_code == 0
+    assert (tmp_path / "b.trec").read_bytes() == (tmp_path / "fused.trec").read_bytes()
+    assert "weights are tuned on a --dev-run for each --run, with --dev-qrels" in refused("fuse", *runs, *dev, *output)

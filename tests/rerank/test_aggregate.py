@@ -9,11 +9,12 @@ from rerank.algorithms.aggregate import (
     AGGREGATES,
     bradley_terry,
     elo,
-    page_rank,
     scores_of,
     win_rate,
     wins_of,
 )
+from rerank.algorithms.blocks import AGGREGATES as OF_BLOCKS
+from rerank.algorithms.centrality import eigen, page_rank, rank_centrality
 from rerank.errors import InputError
 
 WINS = np.array([[0.0, 3, 3], [1, 0, 3], [0, 1, 0]])  # the true order is 0, 1, 2
@@ -47,6 +48,47 @@ def test_bradley_terry_is_where_its_likelihood_is_flat():
 
 def test_page_rank_has_its_artefact_and_no_more():
     np.testing.assert_allclose(page_rank(WINS), [0.401, 0.453, 0.146], atol=5e-4)
+
+
+def test_the_main_eigenvector_is_of_wins_and_not_of_losses():
+    strength = eigen(WINS, prior=1e-12, tolerance=1e-13)
+
+    value = (WINS @ strength)[0] / strength[0]
+    np.testing.assert_allclose(WINS @ strength, value * strength, atol=1e-9)
+    assert order(strength) == [0, 1, 2]
+
+
+def test_rank_centrality_leaves_as_much_as_it_brings():
+    share = rank_centrality(WINS, prior=1.0, tolerance=1e-13)
+
+    # detailed balance does not hold in general; the flow into each document is the flow out of it
+    met = (WINS + WINS.T) > 0
+    going = np.where(met, (WINS.T + 1) / (WINS + WINS.T + 2), 0) / 2
+    np.testing.assert_allclose(going.T @ share, share * going.sum(1), atol=1e-9)
+    assert order(share) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", OF_BLOCKS)
+def test_an_aggregate_of_blocks_sees_wins_as_wins(name):
+    wins = np.triu(np.ones((6, 6)), 1)  # no document contradicts another
+
+    assert order(OF_BLOCKS[name](wins)) == list(range(6))
+    assert order(OF_BLOCKS[name](wins.T)) == list(range(5, -1, -1))
+
+
+@pytest.mark.parametrize("name", OF_BLOCKS)
+def test_a_document_that_never_won_stands_last_and_parts_that_never_met_stay_finite(name):
+    wins = np.zeros((7, 7))
+    wins[:3, :3] = WINS
+    wins[0, 3] = wins[1, 3] = wins[2, 3] = 1.0  # 3 never won; 4 and 5 met nobody else; 6 met nobody at all
+    wins[4, 5] = 1.0
+
+    scores = OF_BLOCKS[name](wins)
+
+    assert np.isfinite(scores).all()
+    assert scores[3] < scores[:2].min()  # Elo also counts how often 2 has lost
+    assert scores[4] > scores[5]
+    assert scores[6] == scores[:6].min()
 
 
 def test_win_rate_by_hand():
@@ -107,7 +149,7 @@ def test_every_aggregate_looks_the_same_way_round(name, seed):
     np.testing.assert_allclose(scores_of(first[::-1, ::-1], name), scores_of(first, name)[::-1], atol=1e-5)
 
 
-@pytest.mark.parametrize("aggregate", [bradley_terry, elo, page_rank])
+@pytest.mark.parametrize("aggregate", [bradley_terry, elo, page_rank, eigen, rank_centrality])
 def test_what_was_never_compared_has_the_lowest_score(aggregate):
     wins = np.zeros((4, 4))
     wins[:3, :3] = WINS

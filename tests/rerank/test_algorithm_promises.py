@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from rerank import registry
 from rerank.algorithms.aggregate import AGGREGATES
+from rerank.algorithms.blocks import AGGREGATES as OF_BLOCKS
 from rerank.engine.scheduler import Scheduler
 from rerank.errors import InputError
 from rerank.judges.fake import Oracle
@@ -62,7 +63,7 @@ OPTIONS = {
             "design": st.sampled_from(["equi-replicate", "latin", "triangular", "random"]),
             "block": st.integers(2, 24),
             "replication": st.integers(1, 4),
-            "aggregate": st.sampled_from(["win-rate", "bradley-terry", "elo", "page-rank"]),
+            "aggregate": st.sampled_from(sorted(OF_BLOCKS)),
             "seed": SEEDS,
         }
     ),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank.errors import InputError, UnknownName
-from rerank.fusion import METHODS, fuse
+from rerank.fusion import METHODS, MOST_TRIED, fuse, tune
 
 FIRST = {"q": {"a": 10.0, "b": 6.0, "c": 2.0}}
 SECOND = {"q": {"b": 0.9, "d": 0.5, "a": 0.4}}
@@ -164,3 +164,33 @@ def test_the_page_about_fusing_is_true():
     found = doctest.testfile(str(page), module_relative=False)
 
     assert (found.failed, found.attempted > 0) == (0, True)
+
+
+def good_at(wanted: str):
+    """A value that is highest where a document leads, and the further it leads."""
+    return lambda fused: fused["q"][wanted] - max(score for doc_id, score in fused["q"].items() if doc_id != wanted)
+
+
+def test_tuned_weights_are_those_that_do_best():
+    tuned = tune([FIRST, SECOND], good_at("a"))
+
+    # a leads b by w − (w / 2 + 1 − w) = 1.5 w − 1
+    assert tuned.weights == (1.0, 0.0)
+    assert tuned.value == pytest.approx(0.5)
+    assert tuned.equal == pytest.approx(-0.25)
+    assert tuned.tried == 11
+
+
+def test_among_weights_that_do_as_well_the_most_even_ones_are_taken():
+    assert tune([FIRST, SECOND], lambda fused: 1.0).weights == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("count", "step"), [(2, 0.1), (3, 0.1), (4, 0.1), (5, 1 / 6), (8, 1 / 3), (400, 1)])
+def test_weights_that_are_tried_cover_all_mixtures_and_are_not_too_many(count, step):
+    from rerank.fusion import _mixtures
+
+    tried = list(_mixtures(count))
+
+    assert len(tried) == len(set(tried)) <= max(MOST_TRIED, count)
+    assert all(sum(weights) == pytest.approx(1) for weights in tried)
+    assert min(weight for weights in tried for weight in weights if weight) == pytest.approx(step)
