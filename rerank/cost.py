@@ -29,6 +29,8 @@ UNITS: Mapping[str, str] = {
     "tokens_generated": "tokens that a model wrote",
     "tokens_recalled": "tokens of texts that were kept from an earlier call and not tokenised again",
     "borders_merged": "borders between pieces of prompts that had to be tokenised across",
+    "special_tokens_defused": "special tokens that texts spelt out, read as text",
+    "identifiers_renamed": "brackets in texts that looked like identifiers of a list, shown as parentheses",
     "truncated_documents": "documents that did not fit and were cut at the end",
     "truncated_queries": "queries that were longer than a model reads, and cut at the end",
     "truncated_tokens": "tokens that were cut off",

@@ -1,12 +1,13 @@
 """Scores into probabilities: fitted to judgments, judged on held-out queries, stored with the checkpoint's identity."""
 
-from rerank.calibration.calibration import FOLDS, Calibration, Fit, check_threshold, fit
+from rerank.calibration.calibration import FOLDS, Calibration, Fit, check_threshold, fit, quality_of
 from rerank.calibration.curves import METHODS
 from rerank.calibration.examples import UNJUDGED, Examples
-from rerank.calibration.quality import Bin, Quality, Threshold, quality, reliability, threshold_for
+from rerank.calibration.quality import BINS, Bin, Quality, Threshold, quality, reliability, threshold_for
 from rerank.calibration.uncertainty import ranking_calibration_error
 
 __all__ = [
+    "BINS",
     "FOLDS",
     "METHODS",
     "UNJUDGED",
@@ -19,6 +20,7 @@ __all__ = [
     "check_threshold",
     "fit",
     "quality",
+    "quality_of",
     "ranking_calibration_error",
     "reliability",
     "threshold_for",

@@ -18,7 +18,7 @@ from rerank.errors import FileError, InputError
 from rerank.io import atomic_write
 from rerank.types import Candidate, Qrels, Ranking, Run, Scores
 
-__all__ = ["FOLDS", "Calibration", "Fit", "check_threshold", "fit"]
+__all__ = ["FOLDS", "Calibration", "Fit", "check_threshold", "fit", "quality_of"]
 
 FOLDS = 5
 FORMAT = "rerank-toolkit calibration 1"
@@ -207,6 +207,19 @@ def _plain(scores: Values, labels: Values) -> Quality:
     from scipy.special import expit
 
     return quality(expit(scores), labels)
+
+
+def quality_of(qrels: Qrels, run: Run | Scores, *, relevant_from: int = 1, unjudged: str = "irrelevant") -> Quality:
+    """How good the probabilities of a run are, as they stand: ECE and Brier score.
+
+    Args:
+        qrels, run, relevant_from, unjudged: as of `Examples.of`; the run's scores are probabilities.
+
+    Raises:
+        InputError: when a score is no probability, or no scored document is of a judged query.
+    """
+    examples = Examples.of(qrels, run, relevant_from=relevant_from, unjudged=unjudged)
+    return quality(examples.scores, examples.labels)
 
 
 def check_threshold(threshold: float | None) -> None:

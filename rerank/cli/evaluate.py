@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from rerank.cli.screen import Screen, rows, with_screen, wrong_usage
 from rerank.errors import FileError, InputError
 
 if TYPE_CHECKING:
+    from rerank.calibration import Quality
     from rerank.efficiency import Efficiency
     from rerank.evaluate import Evaluation
     from rerank.types import Qrels
@@ -47,6 +49,9 @@ _BETWEEN = re.compile(r"\s+(?![^(]*\))")  # white space, but not inside the brac
     metavar="FILE",
     help="What a run cost (`rerank rerank --ledger`): adds quality per PetaFLOP; may be repeated.",
 )
+@click.option(
+    "--probabilities", is_flag=True, help="The runs' scores are probabilities: add ECE and Brier score of each."
+)
 @click.option("--per-query", is_flag=True, help="Show the value of every query too.")
 @click.option("--seed", type=names.Count(0), metavar="N", default=0, show_default=True, help="Of intervals and tests.")
 @click.option("--output", "-o", type=names.file_type, metavar="FILE", help="Write the table as Markdown.")
@@ -62,6 +67,7 @@ def evaluate(
     measures: tuple[str, ...],
     baseline: Path | None,
     ledgers: tuple[Path, ...],
+    probabilities: bool,
     per_query: bool,
     seed: int,
     output: Path | None,
@@ -89,13 +95,14 @@ def evaluate(
     found = _evaluated(judged, systems, asked)
     first = next(iter(found)) if baseline is not None or len(found) > 1 else None
     efficiency = efficiency_of(found, _names(systems), ledgers)
+    honesty = _honesty(judged, systems) if probabilities else {}
     if output is not None:
-        _report(found, efficiency, first, seed, output)
+        _report(found, efficiency, honesty, first, seed, output)
     if chart is not None:
         from rerank import report
 
         report.chart(found, asked[0], chart, first, seed=seed)
-    _show(found, efficiency, first, seed, per_query, screen)
+    _show(found, efficiency, honesty, first, seed, per_query, screen)
 
 
 def split_measures(measures: Sequence[str]) -> list[str]:
@@ -135,6 +142,20 @@ def _evaluated(judged: Qrels, systems: Sequence[Path], measures: Sequence[str]) 
     return {names[path]: evaluate(judged, read_run(path), measures) for path in systems}
 
 
+def _honesty(judged: Qrels, systems: Sequence[Path]) -> dict[str, Quality]:
+    """How good the probabilities of each run are."""
+    from rerank.calibration import quality_of
+    from rerank.io import read_run
+
+    found = {}
+    for path, name in _names(systems).items():
+        try:
+            found[name] = quality_of(judged, read_run(path))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+    return found
+
+
 def _names(systems: Sequence[Path]) -> dict[Path, str]:
     """What tables call the runs: their file names, or their paths where two share one."""
     distinct = len({path.name for path in systems}) == len(systems)
@@ -144,32 +165,37 @@ def _names(systems: Sequence[Path]) -> dict[Path, str]:
 def _report(
     found: Mapping[str, Evaluation],
     efficiency: Mapping[str, Sequence[Efficiency]],
+    honesty: Mapping[str, Quality],
     baseline: str | None,
     seed: int,
     output: Path,
 ) -> None:
     from rerank.io import atomic_write
-    from rerank.report import efficiency_markdown, markdown
+    from rerank.report import efficiency_markdown, markdown, probability_markdown
 
     with atomic_write(output) as file:
         file.write(markdown(found, baseline, seed=seed))
         if efficiency:
             file.write("\n" + efficiency_markdown(efficiency))
+        if honesty:
+            file.write("\n" + probability_markdown(honesty))
 
 
 def _show(
     found: Mapping[str, Evaluation],
     efficiency: Mapping[str, Sequence[Efficiency]],
+    honesty: Mapping[str, Quality],
     baseline: str | None,
     seed: int,
     per_query: bool,
     screen: Screen,
 ) -> None:
-    from rerank.report import efficiency_table, summarise, table
+    from rerank.report import efficiency_table, probability_table, summarise, table
 
     if screen.as_json:
         bought = {name: [one.as_dict() for one in each] for name, each in efficiency.items()}
         summary = summarise(found, baseline, seed=seed).as_dict() | ({"efficiency": bought} if bought else {})
+        summary |= {"probabilities": {name: asdict(each) for name, each in honesty.items()}} if honesty else {}
         screen.answer(_as_dict(found, summary, per_query))
         return
     if per_query:
@@ -177,6 +203,8 @@ def _show(
     screen.show(table(found, baseline, seed=seed))
     if efficiency:
         screen.show(efficiency_table(efficiency))
+    if honesty:
+        screen.show(probability_table(honesty))
 
 
 def _as_dict(found: Mapping[str, Evaluation], summary: dict[str, Any], per_query: bool) -> dict[str, Any]:

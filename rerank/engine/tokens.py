@@ -29,17 +29,19 @@ class Pair:
         ids, types: [tokens].
         cut: document tokens that did not fit.
         recalled: document tokens that were kept from an earlier call, and not tokenised again.
+        defused: special tokens that the texts spelt out, and that were broken up.
     """
 
     ids: Ids
     types: Ids
     cut: int = 0
     recalled: int = 0
+    defused: int = 0
 
     @classmethod
-    def of(cls, ids: Sequence[int], types: Sequence[int], cut: int = 0) -> Pair:
+    def of(cls, ids: Sequence[int], types: Sequence[int], cut: int = 0, defused: int = 0) -> Pair:
         """From numbers."""
-        return cls(_array(ids), _array(types), cut)
+        return cls(_array(ids), _array(types), cut, defused=defused)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,13 +106,17 @@ class PairTokens:
         parts = (template.before, query.ids, template.between, kept, template.after)
         types = template.types.repeat([len(part) for part in parts])
         recalled = len(document.ids) if document.recalled else 0
-        return Pair(np.concatenate(parts), types, cut=len(document.ids) - len(kept), recalled=recalled)
+        cut, defused = len(document.ids) - len(kept), query.defused + document.defused
+        return Pair(np.concatenate(parts), types, cut, recalled, defused)
 
     def _whole(self, query: str, document: str) -> Pair | InputError:
+        plain = self.texts.special.plain(query), self.texts.special.plain(document)
+        query, document = (each.text for each in plain)
+        defused = sum(len(each.breaks) for each in plain)
         ids, types = self._encode_pair(query, document)
         over = len(ids) - self.max_tokens
         if over <= 0:
-            return Pair.of(ids, types)
+            return Pair.of(ids, types, defused=defused)
         try:
             encoded = self.tokenizer(
                 [query], [document], truncation="only_second", max_length=self.max_tokens, padding=False, verbose=False
@@ -120,7 +126,7 @@ class PairTokens:
         cut_ids = list(encoded["input_ids"][0])
         if len(cut_ids) > self.max_tokens:
             return _no_room(len(ids), self.max_tokens)
-        return Pair.of(cut_ids, list(encoded.get("token_type_ids", [[0] * len(cut_ids)])[0]), over)
+        return Pair.of(cut_ids, list(encoded.get("token_type_ids", [[0] * len(cut_ids)])[0]), over, defused)
 
     def _find_template(self) -> _Template | None:
         templates = [self._template_of(query, document) for query, document in PROBES]

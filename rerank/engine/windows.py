@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from rerank.engine.texts.text_tokens import unreadable
+from rerank.engine.texts.text_tokens import TextTokens, unreadable
 from rerank.engine.tokens import Pair, PairTokens
 from rerank.errors import InputError
 from rerank.types import Document, Query
 
-__all__ = ["document_windows", "spans"]
+__all__ = ["document_windows", "spans", "windows_within"]
 
 
 def document_windows(
     pairs: PairTokens, query: Query, document: Document, *, window: int | None = None, stride: int | None = None
+) -> list[Document]:
+    """The document in pieces that fit beside the query in a pair.
+
+    Args:
+        pairs: the tokenizer, and the most tokens of query and document together.
+        query: what stands beside each piece.
+        document, window, stride: as of `windows_within`.
+
+    Raises:
+        InputError: when the query leaves no room, a number is below 1, or the stride would skip words.
+    """
+    return windows_within(pairs.texts, document, _room(pairs, query.text), window=window, stride=stride)
+
+
+def windows_within(
+    texts: TextTokens,
+    document: Document,
+    room: int,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    over: Callable[[Document], int] = lambda piece: 0,
 ) -> list[Document]:
     """The document in pieces, from its beginning to its end; itself alone when it is no longer than a window.
 
@@ -23,28 +44,33 @@ def document_windows(
     words, where words are shorter than half a window, so that most are a little shorter than they might be.
 
     Args:
-        pairs: the tokenizer, and the most tokens of query and document together.
-        query: what stands beside each piece.
+        texts: of the tokenizer that will read the pieces.
         document: any length.
-        window: the most tokens of a piece, title included; by default, and at most, as many as fit beside the query.
+        room: the most tokens of a piece, title included.
+        window: fewer, if that is wanted.
         stride: tokens from the beginning of a piece to the next one's; the whole window by default, so that pieces do
             not overlap.
+        over: by how much a piece is too long where it will be read, for whatever other reason there is; 0 or less when
+            it fits.
 
     Raises:
-        InputError: when the query leaves no room, a number is below 1, or the stride would skip words.
+        InputError: when a number is below 1, the stride would skip words, or the tokenizer has no offsets.
     """
-    most = _window(window, _room(pairs, query.text))
+    most = _window(window, room)
     stride = _stride(stride, window, most)
-    if unreadable(document.full_text) or len(_ids(pairs, document.full_text)) <= most:  # its question says why
+
+    def length(piece: str) -> int:
+        return len(texts.encode([texts.special.plain(piece).text])[0])
+
+    def spare(piece: Document) -> int:
+        return min(most - length(piece.full_text), -over(piece))
+
+    if unreadable(document.full_text) or spare(document) >= 0:  # what nobody can read, its question says why
         return [document]
-    title = document.title if document.title and 2 * len(_ids(pairs, f"{document.title} ")) <= most else ""
+    title = document.title if document.title and 2 * length(f"{document.title} ") <= most else ""
     text = document.text if title or not document.title else document.full_text
-
-    def spare(piece: str) -> int:
-        return most - len(_ids(pairs, Document("", piece, title).full_text))
-
-    room = most - (len(_ids(pairs, f"{title} ")) if title else 0)
-    ends = spans(text, _offsets(pairs.tokenizer, text), room, min(stride, room), spare)
+    left = most - (length(f"{title} ") if title else 0)
+    ends = spans(text, _offsets(texts, text), left, min(stride, left), lambda piece: spare(Document("", piece, title)))
     return [
         Document(f"{document.doc_id}#{number}", text[start:stop], title)
         for number, (start, stop) in enumerate(ends, start=1)
@@ -92,7 +118,7 @@ def _room(pairs: PairTokens, query: str) -> int:
     [pair] = pairs.pairs([query], ["a"])
     if not isinstance(pair, Pair):
         raise pair
-    return pairs.max_tokens - (len(pair.ids) - len(_ids(pairs, "a")))
+    return pairs.max_tokens - (len(pair.ids) - len(pairs.texts.encode(["a"])[0]))
 
 
 def _window(asked: int | None, room: int) -> int:
@@ -110,16 +136,11 @@ def _stride(asked: int | None, window: int | None, room: int) -> int:
     return room if asked is None else min(asked, room)
 
 
-def _ids(pairs: PairTokens, text: str) -> Any:
-    return pairs.texts.encode([text])[0]
-
-
-def _offsets(tokenizer: Any, text: str) -> list[tuple[int, int]]:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+def _offsets(texts: TextTokens, text: str) -> list[tuple[int, int]]:
+    found = texts.offsets(text)
+    if found is None:
         raise InputError(
-            f"{type(tokenizer).__name__} does not say where its tokens stand in a text, so documents cannot be cut "
-            "into windows; use long_documents='truncate'"
+            f"{type(texts.tokenizer).__name__} does not say where its tokens stand in a text, so documents cannot be "
+            "cut into windows; use long_documents='truncate'"
         )
-    found: list[tuple[int, int]] = backend.encode(text, add_special_tokens=False).offsets
     return found

@@ -104,7 +104,8 @@ class Attention(PromptedJudge):
         question = asked.question
         assert isinstance(question, GradeSet)
         shown = self._shown(question)
-        texts = self._fitted(self.prompt.texts(question.query, shown.documents), asked.prompt)
+        plain, _ = self.templates(len(shown.documents)).plain(self.prompt.texts(question.query, shown.documents))
+        texts = self._fitted(plain, asked.prompt)
         ids, offsets, places, late = self._whole(texts)
         nothing, _, _, _ = self._whole({**texts, "query": NO_QUERY})
         start = next(index for index, (_, end) in enumerate(offsets) if end > late)

@@ -62,7 +62,7 @@ class CrossEncoder:
 
     answers: ClassVar[frozenset[type]] = frozenset({Grade})
     reads_ids: ClassVar[bool] = False
-    scoring: ClassVar[str] = "cross-encoder 2"
+    scoring: ClassVar[str] = "cross-encoder 3"
     """Name and version; changes when the same model and texts would give other answers. Part of every journal key."""
 
     def __init__(
@@ -204,6 +204,8 @@ class CrossEncoder:
                 amounts["flops_estimated"] = estimated_flops(self.shape, len(pair.ids))
             if pair.cut:
                 amounts |= {"truncated_documents": 1, "truncated_tokens": pair.cut}
+            if pair.defused:
+                amounts["special_tokens_defused"] = pair.defused
             bill.charge(question.query.query_id, **amounts)
 
     def _key(self) -> str:

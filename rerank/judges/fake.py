@@ -56,6 +56,22 @@ class Oracle:
         content = json.dumps([{query: dict(judged) for query, judged in qrels.items()}, noise, seed], sort_keys=True)
         self.key = f"oracle-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
+    @classmethod
+    def erring(cls, qrels: Qrels, share: float, *, seed: int = 0) -> Oracle:
+        """An oracle that tells two documents one grade apart the wrong way round in this share of looks.
+
+        Args:
+            qrels: what is relevant.
+            share: from 0, a perfect judge, to below 0.5, which would be a coin; 0.1 is "10 % noise".
+            seed: of the noise.
+
+        Raises:
+            InputError: when the share is not in that range.
+        """
+        if not 0 <= share < 0.5:
+            raise InputError(f"share={share}; a judge errs in 0 to below 0.5 of its looks")
+        return cls(qrels, noise=1 / (math.sqrt(2) * NormalDist().inv_cdf(1 - share)) if share else 0.0, seed=seed)
+
     def answer(self, questions: Sequence[Question], bill: Bill) -> Iterator[tuple[int, Answer]]:
         """One answer for each question, in the order asked; a call each on the bill, but for announcements."""
         for index, question in enumerate(questions):

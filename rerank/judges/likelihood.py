@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rerank.engine.texts.prompt_tokens import Prompt as Rendered
 from rerank.errors import InputError
 from rerank.judges.bills import Asked, Given
 from rerank.judges.prompted import PromptedJudge
@@ -54,6 +56,12 @@ class Likelihood(PromptedJudge):
     def room(self, question: Question) -> int:
         """The query's tokens stand behind the prompt, where one model reads both."""
         return len(self._query(question)) if self.model.writes_behind else 0
+
+    def render(self, question: Question) -> Rendered:
+        """As of `PromptedJudge`; special tokens that the query spells out are counted with the prompt's."""
+        prompt = super().render(question)
+        broken = len(self._borders.texts.special.plain(question.query.text).breaks)
+        return replace(prompt, defused=prompt.defused + broken)
 
     def ask(self, asked: Sequence[Asked]) -> Given:
         """One pass over prompts and queries."""

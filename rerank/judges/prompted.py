@@ -6,7 +6,8 @@ import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,16 +18,21 @@ from rerank.engine.loading import Loading
 from rerank.engine.texts.borders import Borders
 from rerank.engine.texts.prompt_tokens import Prompt, PromptTokens
 from rerank.engine.texts.text_tokens import TextTokens, store_for
+from rerank.engine.windows import windows_within
 from rerank.errors import CheckpointError, InputError
 from rerank.judges.bills import Asked, Given, charge
 from rerank.judges.choosing import ASKS
 from rerank.judges.text_models import TextModel, loaded_text_model
 from rerank.prompts.prompt import Prompt as PromptFile
 from rerank.prompts.prompt import identifiers
-from rerank.questions import Answer, Bill, Question
+from rerank.questions import Answer, Bill, Grade, Question
 from rerank.types import Document, Query
 
 __all__ = ["PromptedJudge"]
+
+
+READING = "texts 2"
+"""How queries and documents become tokens, and its version, as `PromptedJudge.scoring` is of an answer."""
 
 
 class PromptedJudge(ABC):
@@ -121,6 +127,7 @@ class PromptedJudge(ABC):
         loaded = self.model.loaded
         parts = [
             self.scoring,
+            READING,
             checkpoints.fingerprint(self.folder),
             *self.prompt.identity,
             f"chat={getattr(self.tokenizer, 'chat_template', None)!r}",
@@ -188,7 +195,42 @@ class PromptedJudge(ABC):
                 f"max_tokens={self.max_tokens} leaves no room for a prompt: {self.room(question)} tokens are for what "
                 "is written; allow more, or write less"
             )
-        return self.templates(len(shown)).render(self.prompt.texts(question.query, shown), max_tokens=most)
+        rendered = self.templates(len(shown)).render(self.prompt.texts(question.query, shown), max_tokens=most)
+        return replace(rendered, renamed=self.prompt.identifiers_in(question.query, shown))
+
+    def windows(
+        self, query: Query, document: Document, *, max_tokens: int | None = None, stride: int | None = None
+    ) -> list[Document]:
+        """The document in pieces that the prompt shows whole; see `rerank.engine.windows.windows_within`.
+
+        Args:
+            query: what stands beside each piece.
+            document: any length.
+            max_tokens: the most tokens of a piece; by default, and at most, as many as the rest of the prompt leaves.
+            stride: tokens from one beginning to the next.
+
+        Raises:
+            InputError: when the prompt shows several documents, or the query leaves no room.
+        """
+        if Grade not in self.answers:
+            raise InputError(
+                f"prompt {self.prompt.name!r} asks to {self.prompt.asks}, so that its documents have no scores of "
+                "their own that windows could be joined by; use long_documents='truncate'"
+            )
+        texts = self._borders.texts
+        room = -self._over(query, Document("", "a")) + len(texts.encode(["a"])[0])
+        if room < 1:
+            self.check_queries([query])
+            raise InputError(f"query {query.query_id!r} leaves no room for a document within {self.max_tokens} tokens")
+        over = partial(self._over, query)
+        return windows_within(texts, document, room, window=max_tokens, stride=stride, over=over)
+
+    def _over(self, query: Query, piece: Document) -> int:
+        """How many tokens too many the prompt of a piece has, or words where the prompt shows only so many."""
+        texts = self.prompt.texts(query, [piece])
+        tokens = len(self.templates(1).render(texts)) + self.room(Grade(query, piece)) - self.max_tokens
+        words = 0 if self.prompt.words is None else len(piece.full_text.split()) - self.prompt.words
+        return max(tokens, words) if words > 0 else tokens
 
     def check_queries(self, queries: Sequence[Query]) -> None:
         """Refuse queries that leave no room for a document, before any work is done.

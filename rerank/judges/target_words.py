@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rerank.engine.texts.text_tokens import special_tokens
 from rerank.errors import InputError
 
 __all__ = ["continuation", "spaces", "target_ids"]
@@ -42,8 +43,11 @@ def target_ids(tokenizer: Any, words: Sequence[str], *, behind: str) -> tuple[in
 
 
 def continuation(tokenizer: Any, text: str, *, behind: str) -> tuple[int, ...]:
-    """The tokens of a text behind another. Those of the text by itself, where the tokenizer reads across the border."""
-    spelt = spaces(behind)[0] + text
+    """The tokens of a text behind another. Those of the text by itself, where the tokenizer reads across the border.
+
+    Special tokens that the text spells out are broken up, as everywhere in what users write.
+    """
+    spelt = spaces(behind)[0] + special_tokens(tokenizer).plain(text).text
     return _behind(tokenizer, spelt, behind) or _ids(tokenizer, spelt)
 
 

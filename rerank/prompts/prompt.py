@@ -32,7 +32,8 @@ FIELDS = frozenset({"query", "instruction", "count", "example"})
 IN_A_LIST = frozenset({"identifier", "text"})
 IDENTIFIERS = ("numbers", "letters")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-BRACKETED = re.compile(r"\[(\w{1,3})\]")
+BRACKETED = re.compile("[\\[［]([\\s\u200b-\u200f\u2060\ufeff]*\\w{1,3}[\\s\u200b-\u200f\u2060\ufeff]*)[\\]］]")
+"""As answers are read, and in the disguises that tokenizers see through: full-width brackets, invisible characters."""
 SAID_ELSEWHERE = ("name", "source", "description", "targets")
 """Of a prompt file, what no model sees."""
 
@@ -165,8 +166,7 @@ class Prompt:
         In lists whose identifiers stand in brackets, brackets in texts that look like identifiers become parentheses:
         a passage that cites [3] would otherwise be read as naming a document.
         """
-        listed = "documents" in KINDS[self.asks]
-        clean = without_identifiers if listed else str
+        clean = without_identifiers if self._lists else str
         shown = [clean(_first_words(document.full_text, self.words)) for document in documents]
         return {
             "query": clean(query.text),
@@ -180,6 +180,17 @@ class Prompt:
         before = each.partition("{text}")[0].strip()
         shown = before if "{identifier}" in before else "[{identifier}]"
         return " > ".join(shown.format(identifier=name) for name in identifiers(self.identifiers, documents))
+
+    def identifiers_in(self, query: Query, documents: Sequence[Document]) -> int:
+        """How many brackets of these texts `texts` turns into parentheses."""
+        if not self._lists:
+            return 0
+        shown = [query.text, *(_first_words(document.full_text, self.words) for document in documents)]
+        return sum(len(BRACKETED.findall(text)) for text in shown)
+
+    @property
+    def _lists(self) -> bool:
+        return "documents" in KINDS[self.asks]
 
     def _checked(self, turn: Turn) -> list[str]:
         if turn.role not in ("system", "user", "assistant", "plain"):

@@ -121,3 +121,30 @@ def test_a_budget_leaves_documents_below(command, collection, run_file, model, t
     ledger = json.loads(result.stdout)["ledger"]
     assert (ledger["questions"], ledger["over_budget"]) == (6, 6 * 29)
     assert {len(docs) for docs in read_run(tmp_path / "out.trec").values()} == {30}
+
+
+def test_the_report_of_a_run_of_probabilities_has_its_ece_and_brier_score(command, refused, scored):
+    """Three queries keep "good" at p, one keeps nothing: all of one bin are relevant, and 1 - p too few of them."""
+    fitted(command, scored)
+    command(
+        "threshold", "--run", scored / "scored.trec", "--calibration", scored / "calibration.json",
+        "--at", "0.5", "--output", scored / "kept.trec",
+    )  # fmt: skip
+    [probability] = {round(score, 6) for docs in read_run(scored / "kept.trec").values() for score in docs.values()}
+    asked = ("evaluate", "--qrels", scored / "qrels.tsv", "--run", scored / "kept.trec", "--probabilities")
+
+    answer = json.loads(command(*asked, "--json").stdout)
+    shown = command(*asked, "--output", scored / "report.md")
+
+    quality = answer["probabilities"]["kept.trec"]
+    assert quality["examples"] == 3
+    assert quality["ece"] == pytest.approx(1 - probability, abs=1e-5)
+    assert quality["brier"] == pytest.approx((1 - probability) ** 2, abs=1e-5)
+    assert "ECE" in shown.stdout
+    assert (
+        f"| kept.trec | {1 - probability:.4f} | {(1 - probability) ** 2:.4f} | 3 |"
+        in (scored / "report.md").read_text()
+    )
+    assert "scored.trec: a probability is not between 0 and 1" in refused(
+        "evaluate", "--qrels", scored / "qrels.tsv", "--run", scored / "scored.trec", "--probabilities"
+    )

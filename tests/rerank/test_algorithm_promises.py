@@ -1,7 +1,7 @@
 """What every registered algorithm promises, whatever it asks and whoever answers.
 
 A new algorithm is tested by its line in `registry.TABLES`; it adds what its questions and rounds are to `DOCUMENTED` or
-`AT_MOST`, and the options it has to `OPTIONS`.
+`AT_MOST`, the options it has to `OPTIONS`, and where it guarantees no position, what it reaches to `FLOORS`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rerank.algorithms.aggregate import AGGREGATES
 from rerank.algorithms.blocks import AGGREGATES as OF_BLOCKS
 from rerank.engine.scheduler import Scheduler
 from rerank.errors import InputError
+from rerank.evaluate import evaluate
 from rerank.judges.fake import Oracle
 from rerank.questions import (
     Announce,
@@ -38,6 +39,13 @@ from rerank.types import Ranking
 
 NAMES = registry.names("algorithm")
 SIZES = [0, 1, 2, 19, 20, 21, 25, 30]
+LARGE = [95, 100]
+TOO_MANY = {"all-pairs"}
+"""Algorithms that ask more than 20,000 questions about 1,000 documents."""
+
+FLOORS = {"blocks": 0.85, "tournament-points": 0.85}
+"""The least nDCG@10 of a perfect judge, at any size, of algorithms that guarantee no position."""
+
 TRUE_RANK = {
     "in order": lambda index, count: index,
     "reversed": lambda index, count: count - 1 - index,
@@ -206,7 +214,7 @@ def test_a_perfect_judge_gets_what_is_promised_whatever_the_options(listed, name
 
 @pytest.mark.parametrize("order", list(TRUE_RANK))
 def test_a_perfect_judge_gets_what_is_promised_at_every_size(listed, name, algorithm, order):
-    sizes = [*SIZES, 95, 100, *([1000] if name != "all-pairs" else [])] if order == "mixed" else SIZES
+    sizes = [*SIZES, *LARGE, *([] if name in TOO_MANY else [1000])] if order == "mixed" else SIZES
     qrels = {f"q{n}": {str(index): n - TRUE_RANK[order](index, n) for index in range(n)} for n in sizes}
 
     rankings, _ = run(algorithm, [listed(n, f"q{n}") for n in sizes], Oracle(qrels))
@@ -217,9 +225,34 @@ def test_a_perfect_judge_gets_what_is_promised_at_every_size(listed, name, algor
         assert by_id(ranking) == by_id(listed(n, f"q{n}"))
 
 
+@pytest.mark.parametrize("order", list(TRUE_RANK))
+def test_what_guarantees_no_position_keeps_its_floor(listed, name, algorithm, order):
+    if algorithm.exact(100) > 0:
+        assert name not in FLOORS
+        return
+    sizes = [*SIZES[2:], *LARGE]
+    qrels = {f"q{n}": {str(index): n - TRUE_RANK[order](index, n) for index in range(n)} for n in sizes}
+
+    rankings, _ = run(algorithm, [listed(n, f"q{n}") for n in sizes], Oracle(qrels))
+
+    reached = evaluate(qrels, {ranking.query.query_id: ranking for ranking in rankings}).values("nDCG@10")
+    assert min(reached.values()) >= FLOORS[name], reached
+
+
+def test_elo_over_all_pairs_keeps_its_floor(listed):
+    """Ratings of a perfect judge's games are no order: what they reach is stated instead."""
+    qrels = {f"q{n}": {str(index): n - TRUE_RANK["mixed"](index, n) for index in range(n)} for n in (2, 20, 30, 50)}
+    elo = registry.load("algorithm", "all-pairs")
+
+    rankings, _ = run(elo, [listed(int(q[1:]), q) for q in qrels], Oracle(qrels), aggregate="elo")
+
+    reached = evaluate(qrels, {ranking.query.query_id: ranking for ranking in rankings}).values("nDCG@10")
+    assert min(reached.values()) >= 0.95, reached
+
+
 @pytest.mark.parametrize("sort", STRANGE)
-def test_no_document_is_lost_or_doubled_whatever_a_judge_says(listed, algorithm, sort):
-    given = [listed(n, f"q{n}") for n in SIZES]
+def test_no_document_is_lost_or_doubled_whatever_a_judge_says(listed, name, algorithm, sort):
+    given = [listed(n, f"q{n}") for n in (*SIZES, *LARGE)]
 
     rankings, _ = run(algorithm, given, Strange(sort))
 

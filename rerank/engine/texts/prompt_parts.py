@@ -47,12 +47,16 @@ class Prompt:
         merged: borders between template and texts that could not be told apart and were read across.
         cut: tokens that each document lost, by slot; documents that fit are not named.
         recalled: tokens that were not tokenised again.
+        defused: special tokens that its texts spelt out, and that were broken up.
+        renamed: brackets in its texts that looked like an identifier of a list, and became parentheses.
     """
 
     segments: tuple[tuple[int, ...], ...]
     merged: int = 0
     cut: Mapping[str, int] | None = None
     recalled: int = 0
+    defused: int = 0
+    renamed: int = 0
 
     @property
     def ids(self) -> list[int]:
@@ -66,6 +70,8 @@ class Prompt:
         amounts = {
             "tokens_recalled": self.recalled,
             "borders_merged": self.merged,
+            "special_tokens_defused": self.defused,
+            "identifiers_renamed": self.renamed,
             "truncated_documents": len(cut),
             "truncated_tokens": sum(cut.values()),
         }

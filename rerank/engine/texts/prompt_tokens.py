@@ -84,16 +84,28 @@ class PromptTokens:
             InputError: when a text is missing or unreadable, or the rest leaves no room for the documents.
         """
         self._check(texts)
-        fitted = self._capped(texts, dict.fromkeys(self._documents, document_tokens)) if document_tokens else texts
+        plain, defused = self.plain(texts)
+        fitted: Mapping[str, str] = plain
+        if document_tokens:
+            fitted = self._capped(plain, dict.fromkeys(self._documents, document_tokens))
         prompt = self._put_together(fitted)
         if max_tokens is not None and len(prompt) > max_tokens:
             fitted, prompt = self._fit(fitted, max_tokens)
-        cut = [name for name in self._documents if fitted[name] != texts[name]]
-        lost = {name: self._length(texts[name]) - self._length(fitted[name]) for name in cut}
-        return fitted, Prompt(prompt.segments, prompt.merged, lost, prompt.recalled)
+        cut = [name for name in self._documents if fitted[name] != plain[name]]
+        lost = {name: self._length(plain[name]) - self._length(fitted[name]) for name in cut}
+        return fitted, Prompt(prompt.segments, prompt.merged, lost, prompt.recalled, defused)
+
+    def plain(self, texts: Mapping[str, str]) -> tuple[dict[str, str], int]:
+        """The texts as they are put into the prompt, and how many special tokens in them were broken up for that.
+
+        What the template itself says keeps its special tokens.
+        """
+        read = {name: self.borders.texts.special.plain(texts[name]) for name in self.slots}
+        return {name: each.text for name, each in read.items()}, sum(len(each.breaks) for each in read.values())
 
     def whole(self, texts: Mapping[str, str]) -> list[int]:
         """The ids of the whole prompt, encoded at once: what the segments must be."""
+        texts, _ = self.plain(texts)
         text = "".join(texts[part.name] if isinstance(part, Slot) else part for part in self.template.parts)
         [ids] = self.borders.texts.encode([text])
         return [*self._before, *ids.tolist(), *self._after]
@@ -138,8 +150,8 @@ class PromptTokens:
 
     def _encoded(self, pieces: Sequence[str]) -> list[TextIds]:
         encode, after = self.borders.texts.of, self.borders.after
-        first = encode(pieces[:1] if after else pieces)
-        rest = encode(pieces[1:], after=after) if after else first
+        first = encode(pieces[:1] if after else pieces, template=True)
+        rest = encode(pieces[1:], after=after, template=True) if after else first
         found = [first[piece] if index == 0 else rest[piece] for index, piece in enumerate(pieces)]
         return [ids for ids in found if isinstance(ids, TextIds)]  # what is unreadable was refused before
 
@@ -170,7 +182,7 @@ class PromptTokens:
         }
 
     def _length(self, text: str) -> int:
-        found = self.borders.texts.of([text])[text]
+        found = self.borders.texts.of([text], template=True)[text]
         return len(found.ids) if isinstance(found, TextIds) else 0
 
     def _special(self) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -23,10 +23,12 @@ class SetTexts:
     Args:
         texts: one for each document, in the order asked.
         query_cut: tokens of the query that did not fit.
+        query_defused: special tokens that the query spelt out, and that were broken up.
     """
 
     texts: tuple[Pair, ...]
     query_cut: int
+    query_defused: int = 0
 
     def __len__(self) -> int:
         return sum(len(text.ids) for text in self.texts)
@@ -40,6 +42,7 @@ class SetTexts:
             "truncated_documents": len(cuts),
             "truncated_tokens": sum(cuts) + self.query_cut,
             "tokens_recalled": sum(text.recalled for text in self.texts),
+            "special_tokens_defused": self.query_defused + sum(text.defused for text in self.texts),
         }
         return {name: float(amount) for name, amount in amounts.items() if amount}
 
@@ -81,11 +84,11 @@ class SetTokens:
         kept = query.ids[: self.query_tokens]
         before = np.concatenate([self._before, kept, self._end])
         texts = tuple(self._text(before, document) for document in documents if isinstance(document, TextIds))
-        return SetTexts(texts, len(query.ids) - len(kept))
+        return SetTexts(texts, len(query.ids) - len(kept), query.defused)
 
     def _text(self, before: Ids, document: TextIds) -> Pair:
         kept = document.ids[: self.document_tokens]
         ids = np.concatenate([before, kept, self._end])
         types = np.repeat(np.array([0, 1], np.int32), [len(before), len(ids) - len(before)])
         recalled = len(document.ids) if document.recalled else 0
-        return Pair(ids, types, len(document.ids) - len(kept), recalled)
+        return Pair(ids, types, len(document.ids) - len(kept), recalled, document.defused)

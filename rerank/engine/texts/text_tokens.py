@@ -6,24 +6,33 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rerank.engine.texts.disk_tokens import DiskTokens
+from rerank.engine.texts.special import Plain, SpecialTokens
 from rerank.engine.texts.token_store import Ids, MemoryTokens, TokenStore
 from rerank.errors import InputError
 
-__all__ = ["TextIds", "TextTokens", "fingerprint", "store_for", "unreadable"]
+__all__ = ["TextIds", "TextTokens", "fingerprint", "special_tokens", "store_for", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
 class TextIds:
-    """The ids of one text, without special tokens, and whether they were kept from an earlier call."""
+    """The ids of one text, without special tokens.
+
+    Args:
+        ids: [tokens].
+        recalled: they were kept from an earlier call.
+        defused: how many special tokens the text spelt out, which were broken up.
+    """
 
     ids: Ids
     recalled: bool
+    defused: int = 0
 
 
 class TextTokens:
@@ -38,36 +47,54 @@ class TextTokens:
         self.tokenizer = tokenizer
         self.store: TokenStore = MemoryTokens() if store is None else store
         self.backend = backend_of(tokenizer)
+        self.special = SpecialTokens(tokenizer, self.backend)
 
-    def of(self, texts: Iterable[str], *, after: str = "") -> dict[str, TextIds | InputError]:
+    def of(self, texts: Iterable[str], *, after: str = "", template: bool = False) -> dict[str, TextIds | InputError]:
         """The ids of every distinct text, or the error that says why there are none.
 
         Args:
             texts: any number of them; each is tokenised once.
             after: a text that they are read behind: where a tokenizer marks the beginning of a text, these are none.
+            template: they are parts of prompts, whose special tokens are meant; those of other texts are broken up.
         """
         found: dict[str, TextIds | InputError] = {}
-        keys: dict[str, bytes] = {}
+        plain: dict[str, Plain] = {}
         for text in dict.fromkeys(texts):
-            try:
-                keys[text] = _key(text, after)
-            except UnicodeEncodeError as error:
-                found[text] = _half(text[error.start])
-        kept = dict(zip(keys, self.store.recall(list(keys.values())), strict=True))
+            error = unreadable(text)
+            if error is not None:
+                found[text] = error
+            else:
+                plain[text] = Plain(text) if template else self.special.plain(text)
+        ids = self._ids(list(dict.fromkeys(each.text for each in plain.values())), after)
+        for text, each in plain.items():
+            of_text, recalled = ids[each.text]
+            found[text] = TextIds(of_text, recalled, len(each.breaks))
+        return found
+
+    def _ids(self, texts: list[str], after: str) -> dict[str, tuple[Ids, bool]]:
+        """The ids of each text as it stands, and whether they were kept."""
+        keys = {text: _key(text, after) for text in texts}
+        kept = dict(zip(texts, self.store.recall(list(keys.values())), strict=True))
         missing = [text for text, ids in kept.items() if ids is None]
         fresh = dict(zip(missing, self.encode(missing, after=after), strict=True)) if missing else {}
         if fresh:
             self.store.keep({keys[text]: ids for text, ids in fresh.items()})
-        for text, ids in kept.items():
-            found[text] = TextIds(fresh[text], False) if ids is None else TextIds(ids, True)
-        return found
+        return {text: (fresh[text], False) if ids is None else (ids, True) for text, ids in kept.items()}
 
     def encode(self, texts: list[str], *, after: str = "") -> list[Ids]:
-        """The ids of each text, without special tokens; nothing is kept."""
+        """The ids of each text as it stands, none added; nothing is kept."""
         if not after:
             return self._encode(texts)
         [before] = self._encode([after])
         return [ids[len(before) :] for ids in self._encode([after + text for text in texts])]
+
+    def offsets(self, text: str) -> list[tuple[int, int]] | None:
+        """Where each token of a text stands in it, special tokens broken up; None when the tokenizer does not say."""
+        if self.backend is None:
+            return None
+        plain = self.special.plain(text)
+        found = self.backend.encode(plain.text, add_special_tokens=False).offsets
+        return [(plain.origin(start), plain.origin(end)) for start, end in found] if plain.breaks else list(found)
 
     def beginning(self, text: str, tokens: int) -> str:
         """As much of a text as has no more than so many tokens, cut between characters."""
@@ -105,6 +132,12 @@ def backend_of(tokenizer: Any) -> Any:
         backend.no_padding()
         backend.no_truncation()
     return backend
+
+
+@lru_cache(maxsize=16)
+def special_tokens(tokenizer: Any) -> SpecialTokens:
+    """What a tokenizer takes for special tokens."""
+    return SpecialTokens(tokenizer, backend_of(tokenizer))
 
 
 def fingerprint(tokenizer: Any) -> str:

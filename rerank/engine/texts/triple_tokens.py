@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class TripleTokens:
         kept = [document[:most] for document, most in zip(documents, shares(lengths, room), strict=True)]
         cut = sum(lengths) - sum(map(len, kept))
         recalled = sum(len(text.ids) for text in read[1:] if text.recalled)
-        return self._pair(query, kept, cut, recalled)
+        return replace(self._pair(query, kept, cut, recalled), defused=sum(text.defused for text in read))
 
     def _pair(self, query: Ids, documents: Sequence[Ids], cut: int, recalled: int) -> Pair:
         begin, end = (
