@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ from rerank.questions import Algorithm, Judge
 from rerank.rerankers.options import ARGUMENTS, check_asking, defaults_of, gathered, shared_out, spelled
 
 __all__ = ["Recipe", "recipe_of"]
+
+
+OWN_METHODS = {"set-encoder": "set-encoder"}
+"""Kinds of checkpoint that cannot be asked document by document, and the method that is meant when none is named."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ def recipe_of(name: str | Path | None, arguments: Mapping[str, Any], *, fetch: b
     folder = checkpoints.fetch(model) if fetch else checkpoints.where(model)
     if method is not None and folder is not None:
         _check_kind(method, folder)
+    if folder is not None and order.usual and checkpoints.kind(folder) in OWN_METHODS:
+        order = replace(order, method=methods.find(OWN_METHODS[checkpoints.kind(folder)]))
     return order.recipe(folder)
 
 
@@ -135,6 +141,11 @@ class _Order:
             check_fit(algorithm, answered(kind, given.get("prompt")), kind.__name__)
         name = _called(self.method, self.model, asked)
         return Recipe(name, _name(self.method), algorithm, asking, judge, given, folder)
+
+    @property
+    def usual(self) -> bool:
+        """Whether nobody says how the checkpoint is asked."""
+        return self.method is None and self.entry is None and not {"algorithm", "judge", "prompt"} & set(self.said)
 
     @property
     def judge(self) -> str | None:

@@ -11,6 +11,7 @@ from set_models import CASES, name_of, written
 
 from rerank import Document, Query, Ranking, Reranker
 from rerank.cost import Ledger
+from rerank.engine.encoders import sets
 from rerank.engine.encoders.set_model import load_set_encoder
 from rerank.engine.encoders.sets import SetEncoding
 from rerank.engine.loading import Loading
@@ -196,9 +197,10 @@ def test_an_unreadable_text_fails_its_question_alone(electra):
     assert len(answers[1].scores) == 1
 
 
-def test_a_reranker_reads_the_whole_list_at_once(case, tmp_path):
+@pytest.mark.parametrize("named", [True, False])
+def test_a_reranker_reads_the_whole_list_at_once(case, tmp_path, named):
     folder = written(case, tmp_path / "model")
-    reranker = Reranker("set-encoder", model=folder)
+    reranker = Reranker("set-encoder", model=folder) if named else Reranker(folder)
     texts = random_texts(25, seed=3)
     documents = [Document(str(place), text) for place, text in enumerate(texts)]
 
@@ -262,6 +264,20 @@ def test_a_set_in_half_precision_stays_near(case, tmp_path, judge):
 
     assert got != exact
     assert got == pytest.approx(exact, abs=0.3)
+
+
+def test_the_pass_of_a_gpu_gives_the_same_scores(case, tmp_path, judge, monkeypatch):
+    """There the last layer is not cut: attention gives all rows in one call."""
+    whole = sets._taken_apart
+    monkeypatch.setattr(sets, "_taken_apart", lambda model, interaction, *, cut: whole(model, interaction, cut=False))
+    loaded, config = load_set_encoder(written(case, tmp_path / "uncut"), Loading("cpu"))
+    uncut = SetEncoding(loaded.model, interaction=int(config.extra_token))
+    texts = [each.texts for each in judge.tokens.sets([("who won?", random_texts(9, seed=5)), ("who?", ["art"])])]
+
+    got, expected = uncut.run(texts), judge.encoding.run(texts)
+
+    torch.testing.assert_close(got.values, expected.values, rtol=0, atol=1e-4)
+    assert got.flops > expected.flops
 
 
 def test_without_native_kernels_scores_are_the_same_to_the_fourth_digit(case, tmp_path, judge, monkeypatch):

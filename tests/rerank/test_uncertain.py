@@ -161,6 +161,21 @@ def test_every_family_gives_its_plain_score_without_dropout(name):
     assert (thinned[:, 0] != thinned[:, 1]).all()
 
 
+@pytest.mark.parametrize("name", ["bert", "modernbert mean"])
+def test_the_pass_of_a_gpu_gives_the_same_samples(name, monkeypatch):
+    from encoder_models import classifier, random_pairs
+
+    from rerank.engine.encoders import dropout
+
+    pairs = random_pairs(6, seed=2, longest=90)
+    expected = dropout.DropoutEncoder(classifier(name), dropout.Dropout(3, share=0.2), longest=600).score(pairs).logits
+    monkeypatch.setattr(dropout, "choose", lambda model, asked, deterministic: ("varlen", None))
+
+    got = dropout.DropoutEncoder(classifier(name), dropout.Dropout(3, share=0.2), longest=600).score(pairs).logits
+
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
