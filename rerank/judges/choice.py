@@ -11,7 +11,7 @@ from rerank.errors import InputError
 from rerank.judges.bills import Asked, Given
 from rerank.judges.labels import Labels
 from rerank.judges.prompted import PromptedJudge
-from rerank.judges.readings import by_labels, check_one_best, written_pick
+from rerank.judges.readings import by_choice, check_written_pick, written_pick
 from rerank.prompts.prompt import Prompt
 from rerank.questions import Answer, Pick, Question
 
@@ -70,15 +70,16 @@ class Choice(PromptedJudge):
         if self.by_labels is not None:
             self.by_labels.check(question)
         else:
-            check_one_best(question)
+            check_written_pick(question, self.prompt)
         return super().render(question)
 
     def ask(self, asked: Sequence[Asked]) -> Given:
         """One step for all, or one short text each."""
         if self.by_labels is not None:
             scores, work = self.by_labels.scores(asked)
-            return Given([by_labels(each.question, row) for each, row in zip(asked, scores, strict=True)], work)
+            rows = zip(asked, scores, strict=True)
+            return Given([by_choice(each.question, row, self.prompt) for each, row in rows], work)
         return self.written(asked, [self.new_tokens] * len(asked), self._read)
 
     def _read(self, question: Question, text: str) -> Answer:
-        return written_pick(text, self.labels(question))
+        return written_pick(text, self.labels(question), getattr(question, "count", 1))

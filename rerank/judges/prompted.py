@@ -195,7 +195,8 @@ class PromptedJudge(ABC):
                 f"max_tokens={self.max_tokens} leaves no room for a prompt: {self.room(question)} tokens are for what "
                 "is written; allow more, or write less"
             )
-        rendered = self.templates(len(shown)).render(self.prompt.texts(question.query, shown), max_tokens=most)
+        texts = self.prompt.texts(question.query, shown, getattr(question, "count", 1))
+        rendered = self.templates(len(shown)).render(texts, max_tokens=most)
         return replace(rendered, renamed=self.prompt.identifiers_in(question.query, shown))
 
     def windows(

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from rerank.errors import InputError
-from rerank.prompts.reading import read_choice, read_order
+from rerank.prompts.prompt import Prompt
+from rerank.prompts.reading import read_choice, read_choices, read_order
 from rerank.questions import Answer, Compare, Compared, Graded, Permuted, Pick, Picked, Question
 
 __all__ = [
+    "by_choice",
     "by_labels",
     "by_targets",
-    "check_one_best",
     "check_targets",
+    "check_written_pick",
     "checked_grades",
     "log_shares",
     "ordered",
@@ -66,8 +68,11 @@ def ordered(scores: Sequence[float], repairs: Sequence[str] = ()) -> Permuted:
     return Permuted(tuple((index,) for index in order), tuple(scores), tuple(repairs))
 
 
-def written_pick(text: str, labels: Sequence[str]) -> Picked:
-    """The one document that an answer names; where it names none, the one shown first, which counts as a repair."""
+def written_pick(text: str, labels: Sequence[str], count: int = 1) -> Picked:
+    """The documents that an answer names; where it names none, the ones shown first, which counts as a repair."""
+    if count > 1:
+        indices, several = read_choices(text, labels, count)
+        return Picked(indices, repairs=several)
     choice, repairs = read_choice(text, labels)
     return Picked((choice or 0,), repairs=repairs)
 
@@ -78,17 +83,27 @@ def written_list(text: str, labels: Sequence[str]) -> Permuted:
     return Permuted(groups, repairs=repairs)
 
 
-def check_one_best(question: Question) -> None:
-    """Refuse what a written choice cannot answer.
+def check_written_pick(question: Question, prompt: Prompt) -> None:
+    """Refuse a choice that the prompt does not ask for.
 
     Raises:
-        InputError: when the worst, or several, are asked for.
+        InputError: when the worst are wanted and it asks for the best, or the reverse; or several, and it asks for one.
     """
-    if isinstance(question, Pick) and (question.count > 1 or question.worst):
-        wanted = "the worst" if question.worst else f"{question.count} documents"
+    if not isinstance(question, Pick):
+        return
+    if question.worst != prompt.worst or (question.count > 1 and not prompt.chooses_several):
+        which = "worst" if question.worst else "best"
+        asked = f"{'worst' if prompt.worst else 'best'} {'documents' if prompt.chooses_several else 'document'}"
+        wanted = f"the {which}" if question.count == 1 else f"the {question.count} {which}"
         raise InputError(
-            f"a written answer names the one best document, and {wanted} were asked for; mode='likelihood'"
+            f"prompt {prompt.name!r} has the {asked} written, "
+            f"and {wanted} of {len(question.documents)} were asked for; choose another prompt, or mode='likelihood'"
         )
+
+
+def by_choice(question: Question, scores: Sequence[float], prompt: Prompt, repairs: Sequence[str] = ()) -> Answer:
+    """As `by_labels`; of a prompt that asks for the worst a label's score is how bad its document is."""
+    return by_labels(question, [-score for score in scores] if prompt.worst else scores, repairs)
 
 
 def log_shares(logits: Sequence[float]) -> list[float]:

@@ -28,7 +28,7 @@ KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """What a prompt asks, by the names of `rerank.questions`, and the fields that it must have for that."""
 
-FIELDS = frozenset({"query", "instruction", "count", "example"})
+FIELDS = frozenset({"query", "instruction", "count", "example", "wanted"})
 IN_A_LIST = frozenset({"identifier", "text"})
 IDENTIFIERS = ("numbers", "letters")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -79,7 +79,8 @@ class Prompt:
         source: the paper or the repository that the wording comes from.
         asks: grade, compare, pick, permute, grade-set or write.
         turns: in order. Fields: {query}, {instruction}; {document} of a grade; {first} and {second} of a comparison;
-            {documents}, {count} and {example} of a list.
+            {documents}, {count} and {example} of a list; {wanted}, how many are
+            to be chosen of it.
         document: how one document of {documents} is shown, with {identifier} and {text}.
         between: what stands between two of them.
         identifiers: how documents of a list are called: numbers from 1, or letters.
@@ -87,6 +88,7 @@ class Prompt:
         answer: how the model's answer begins; it is put there for it.
         instruction: what {instruction} says when the query brings none.
         words: the most words of a document, as published; None: all.
+        worst: of a choice: whether it asks for the worst document instead of the best.
         description: one line for a person who chooses.
 
     Raises:
@@ -104,6 +106,7 @@ class Prompt:
     answer: str = ""
     instruction: str = ""
     words: int | None = None
+    worst: bool = False
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -138,6 +141,11 @@ class Prompt:
         names = [field.name for field in fields(self) if field.name not in SAID_ELSEWHERE]
         return [f"{name}={getattr(self, name)!r}" for name in names]
 
+    @property
+    def chooses_several(self) -> bool:
+        """Whether it says how many documents are to be chosen."""
+        return any("wanted" in dict.fromkeys(field for _, field in _pieces(turn.text)) for turn in self.turns)
+
     def render(self, documents: int) -> tuple[Message, ...]:
         """The prompt for so many documents, with a blank for every text.
 
@@ -160,8 +168,8 @@ class Prompt:
                 messages += [(turn.role, tuple(self._filled(turn.text, shown))) for turn in turns]
         return tuple(messages)
 
-    def texts(self, query: Query, documents: Sequence[Document]) -> dict[str, str]:
-        """What the blanks say, by name.
+    def texts(self, query: Query, documents: Sequence[Document], wanted: int = 1) -> dict[str, str]:
+        """What the blanks say, by name; `wanted` documents are to be chosen, where that is asked.
 
         In lists whose identifiers stand in brackets, brackets in texts that look like identifiers become parentheses:
         a passage that cites [3] would otherwise be read as naming a document.
@@ -171,6 +179,7 @@ class Prompt:
         return {
             "query": clean(query.text),
             "instruction": query.instruction or self.instruction,
+            "wanted": str(wanted),
             **{f"document {index}": text for index, text in enumerate(shown, start=1)},
         }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["read_choice", "read_order", "read_winner", "read_word", "said"]
+__all__ = ["read_choice", "read_choices", "read_order", "read_winner", "read_word", "said"]
 
 THOUGHT = re.compile(r"^.*</think>", re.DOTALL | re.IGNORECASE)
 ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
@@ -70,13 +70,33 @@ def read_choice(text: str, names: Sequence[str]) -> tuple[int | None, tuple[str,
 
     The first identifier that something is called by is taken; others are told as a repair.
     """
-    where = {name.upper(): index for index, name in enumerate(names)}
-    letters = bool(names) and not names[0].isdigit()
-    found = [_plain(name) for name, _ in _identifiers(said(text), letters=letters)]
-    known = list(dict.fromkeys(where[name] for name in found if name in where))
+    known = _known(text, names)
     if not known:
         return None, ("no choice that could be read",)
     return known[0], (f"{len(known)} named, the first taken",) if len(known) > 1 else ()
+
+
+def read_choices(text: str, names: Sequence[str], count: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """So many documents that an answer names, in its order: "Document 3, Document 1".
+
+    What is named beyond them is left out; where too few are, the first of the others follow in the order shown. Both
+    are told as a repair.
+    """
+    known = _known(text, names)
+    others = [index for index in range(len(names)) if index not in known]
+    repairs = (
+        *([f"{len(known)} named, the first {count} taken"] if len(known) > count else []),
+        *([f"{count - len(known)} not named"] if len(known) < count else []),
+    )
+    return tuple([*known, *others][:count]), repairs
+
+
+def _known(text: str, names: Sequence[str]) -> list[int]:
+    """Which documents an answer names, each once."""
+    where = {name.upper(): index for index, name in enumerate(names)}
+    letters = bool(names) and not names[0].isdigit()
+    found = [_plain(name) for name, _ in _identifiers(said(text), letters=letters)]
+    return list(dict.fromkeys(where[name] for name in found if name in where))
 
 
 def read_winner(text: str, names: Sequence[str] = ("A", "B")) -> tuple[float | None, tuple[str, ...]]:

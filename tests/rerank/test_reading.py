@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rerank import prompts
 from rerank.algorithms.windows import windows
-from rerank.prompts.reading import read_choice, read_order, read_winner, said
+from rerank.errors import InputError
+from rerank.judges.readings import by_choice, check_written_pick, written_pick
+from rerank.prompts.reading import read_choice, read_choices, read_order, read_winner, said
+from rerank.questions import Pick, Picked
+from rerank.types import Document, Query
 
 NUMBERS = [str(number) for number in range(1, 6)]
 LETTERS = list("ABCDE")
@@ -149,3 +154,60 @@ def test_recorded_malformed_answers_are_repaired_and_counted(recorded, name, bro
 
     assert counted["not named"] > 0
     assert repaired == broken if broken is not None else repaired > 380
+
+
+@pytest.mark.parametrize(
+    ("text", "indices", "repairs"),
+    [
+        ("Document 3, Document 1", (2, 0), ()),
+        ("Document 3, ..., Document 1.", (2, 0), ()),
+        ("Document 5, Document 2, Document 4", (4, 1), ("3 named, the first 2 taken",)),
+        ("Document 4, Document 4, Document 9", (3, 0), ("1 not named",)),
+        ("none of them", (0, 1), ("2 not named",)),
+    ],
+)
+def test_a_choice_of_several_is_read_in_its_order_and_filled_up_as_shown(text, indices, repairs):
+    assert read_choices(text, NUMBERS, 2) == (indices, repairs)
+    assert written_pick(text, NUMBERS, 2) == Picked(indices, repairs=repairs)
+
+
+def pick(count=1, worst=False):
+    return Pick(Query("q", "words"), tuple(Document(name, name) for name in "abc"), count, worst)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "question", "complaint"),
+    [
+        ("setwise", pick(2), "prompt 'setwise' has the best document written, and the 2 best of 3 were asked for"),
+        ("setwise", pick(worst=True), "has the best document written, and the worst of 3 were asked for"),
+        ("iranker", pick(), "has the worst document written, and the best of 3 were asked for"),
+        ("tourrank", pick(2, worst=True), "has the best documents written, and the 2 worst of 3"),
+    ],
+)
+def test_a_written_choice_is_asked_as_its_prompt_puts_it(prompt, question, complaint):
+    with pytest.raises(InputError, match=complaint):
+        check_written_pick(question, prompts.find(prompt))
+
+
+def test_a_prompt_says_how_many_are_wanted_and_which():
+    tourrank, iranker = prompts.find("tourrank"), prompts.find("iranker")
+
+    check_written_pick(pick(2), tourrank)
+    check_written_pick(pick(), tourrank)
+    check_written_pick(pick(worst=True), iranker)
+    texts = tourrank.texts(Query("q", "words"), [Document("a", "text")] * 3, 2)
+    said_in_turns = [
+        "".join(part if isinstance(part, str) else texts[part.name] for part in parts)
+        for _, parts in tourrank.render(3)
+    ]
+    assert "select the 2 documents that are most relevant to the given query: words." in said_in_turns[1]
+    assert said_in_turns[-1].startswith("The Query is: words.\nNow, you must output the top 2 documents")
+    assert said_in_turns[3:5] == ["Document 1: text", "Received Document 1."]
+
+
+def test_of_a_prompt_for_the_worst_the_likeliest_label_is_the_worst():
+    scores = (-3.0, -0.1, -2.0)
+
+    assert by_choice(pick(worst=True), scores, prompts.find("iranker")).indices == (1,)
+    assert by_choice(pick(), scores, prompts.find("iranker")).indices == (0,)
+    assert by_choice(pick(), scores, prompts.find("setwise")).indices == (1,)

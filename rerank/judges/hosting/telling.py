@@ -94,7 +94,8 @@ class Words:
             InputError: when a text cannot be read, or the query leaves no room for a document.
         """
         shown = question.documents
-        texts, cut = self.prompt.texts(question.query, shown), _shortened(self.prompt, shown)
+        texts = self.prompt.texts(question.query, shown, getattr(question, "count", 1))
+        cut = _shortened(self.prompt, shown)
         for text in texts.values():
             if error := unreadable(text):
                 raise error

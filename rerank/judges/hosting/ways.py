@@ -10,7 +10,7 @@ from typing import ClassVar, TypeAlias
 from rerank.errors import InputError, JudgeError
 from rerank.judges.hosting.replies import Reply
 from rerank.judges.hosting.told_words import behind, word_scores
-from rerank.judges.readings import by_labels, by_targets, check_one_best, log_shares, written_list, written_pick
+from rerank.judges.readings import by_choice, by_targets, check_written_pick, log_shares, written_list, written_pick
 from rerank.judges.target_words import spaces
 from rerank.prompts import Prompt
 from rerank.prompts.prompt import identifiers
@@ -152,7 +152,7 @@ class Labels(Words):
 
     def answer(self, question: Question, scores: Sequence[float], repairs: Sequence[str]) -> Answer:
         """As a model in this process would be read."""
-        return by_labels(question, log_shares(scores), repairs)
+        return by_choice(question, log_shares(scores), self.prompt, repairs)
 
 
 class Query(Way):
@@ -210,8 +210,8 @@ class Written(Way):
         self.grades = grades or [1.0, *[0.0] * (len(targets) - 1)]
 
     def check(self, question: Question) -> None:
-        """A label that is written names the best document alone."""
-        check_one_best(question)
+        """A choice is written as the prompt asks for it."""
+        check_written_pick(question, self.prompt)
 
     def usual(self, question: Question) -> int:
         """A word or two; for a list its letters, which are never fewer than its tokens; for a text what it may take."""
@@ -236,7 +236,7 @@ Reader: TypeAlias = Callable[[Written, Question, str], Answer]
 READERS: Mapping[type, Reader] = {
     Grade: Written._grade,
     Compare: lambda way, question, text: Compared(*read_winner(text)),
-    Pick: lambda way, question, text: written_pick(text, way.labels(question)),
+    Pick: lambda way, question, text: written_pick(text, way.labels(question), getattr(question, "count", 1)),
     Permute: lambda way, question, text: written_list(text, way.labels(question)),
     Write: lambda way, question, text: WrittenText(said(text)),
 }
