@@ -118,7 +118,7 @@ class Hosted:
         self.concurrent, self.retry = concurrent, Retry(tries=tries)
         self.identity = self.provider.base_url if identity is None else identity
         self._refused: Refused | None = None
-        self._told_numbers = False
+        self._was_told = False
 
     @cached_property
     def key(self) -> str:
@@ -202,10 +202,12 @@ class Hosted:
         return self._read(question, got, behind if told.messages is None else self.prompt.answer, bill)
 
     def _read(self, question: Question, got: Reply, begun: str, bill: Bill) -> Answer:
-        if self.way.reads_numbers and got.steps is None and not self._told_numbers:
+        if not self.way.is_told(got):
+            if self._was_told:
+                raise JudgeError(self.way.no_numbers)
             self._refused = Refused(self.way.no_numbers)  # it never tells any: further questions would be paid in vain
             raise self._refused
-        self._told_numbers = self._told_numbers or got.steps is not None
+        self._was_told = True
         if self.api == "completions" and not self.way.echo:  # the prompt ends with the answer's beginning
             got = replace(got, text=self.prompt.answer + got.text)
         reading = self.way.read(question, got, begun)

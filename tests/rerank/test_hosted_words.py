@@ -61,7 +61,7 @@ def test_brackets_beside_a_label_are_no_part_of_it():
 
 
 def test_nothing_written_tells_no_word():
-    assert word_scores([], ["A", "B"], "") == ([0.0, 0.0], 2)
+    assert word_scores([], ["A", "B"], "") == ([math.log(0.5)] * 2, 2)
 
 
 def test_the_last_tokens_of_what_is_read_back_are_the_querys():

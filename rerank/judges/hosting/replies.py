@@ -85,7 +85,7 @@ def _steps(found: Any) -> tuple[Step, ...] | None:
     if not found:
         return None
     if (content := found.get("content")) is not None:
-        return tuple(_chat_step(entry) for entry in content) or None
+        return tuple(_chat_step(entry) for entry in content)
     if found.get("token_logprobs") is None:
         return None
     return tuple(_completion_steps(found))

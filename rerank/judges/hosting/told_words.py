@@ -94,7 +94,7 @@ def _told(step: Step | None) -> list[tuple[str, float]]:
 def _bound(step: Step | None) -> float:
     """The most that a token may have that is not among those told."""
     told = dict(_told(step))
-    if not told:
-        return 0.0
+    if not told:  # the model ended at once: that was likelier than any token
+        return math.log(0.5)
     left = 1.0 - sum(math.exp(log_prob) for log_prob in told.values())
     return min(min(told.values()), math.log(left) if left > 0 else math.inf)

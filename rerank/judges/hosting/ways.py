@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
 
-from rerank.errors import InputError, JudgeError
+from rerank.errors import InputError
 from rerank.judges.hosting.replies import Reply
 from rerank.judges.hosting.told_words import behind, word_scores
 from rerank.judges.readings import by_choice, by_targets, check_written_pick, log_shares, written_list, written_pick
@@ -75,6 +75,10 @@ class Way(ABC):
                 prompt.
         """
 
+    def is_told(self, reply: Reply) -> bool:
+        """Whether the server tells what is read."""
+        return reply.steps is not None or not self.reads_numbers
+
     def behind(self, question: Question, text: str) -> str:
         """What stands behind the prompt, whose text is given."""
         return ""
@@ -103,8 +107,7 @@ class Words(Way):
 
     def read(self, question: Question, reply: Reply, begun: str) -> Reading:
         """Where no word was told there is nothing to compare: no winner, the order shown, a grade of even shares."""
-        if not reply.steps:
-            raise JudgeError(self.no_numbers)
+        assert reply.steps is not None  # or `is_told` had said so
         words = self.words(question)
         scores, outside = word_scores(reply.steps, words, begun)
         if outside == len(words) and not isinstance(question, Grade):
@@ -178,14 +181,18 @@ class Query(Way):
         """One, which is not read: not every server writes nothing at all."""
         return 1
 
+    def is_told(self, reply: Reply) -> bool:
+        """Some write without reading back, and tell how likely that is."""
+        written = 1 if reply.usage is None else reply.usage.written
+        return reply.steps is not None and len(reply.steps) > written
+
     def behind(self, question: Question, text: str) -> str:
         """The query, as a text goes on with it."""
         return spaces(text)[0] + question.query.text.strip()
 
     def read(self, question: Question, reply: Reply, begun: str) -> Reading:
         """The query's tokens alone, which are the last of the prompt's."""
-        if not reply.steps:
-            raise JudgeError(self.no_numbers)
+        assert reply.steps is not None  # or `is_told` had said so
         usage = reply.usage
         numbers = behind(reply.steps, begun, None if usage is None else usage.prompt)
         total = sum(numbers)
