@@ -280,6 +280,19 @@ def test_the_pass_of_a_gpu_gives_the_same_scores(case, tmp_path, judge, monkeypa
     assert got.flops > expected.flops
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-3), ("bfloat16", 0.3)])
+def test_on_a_gpu_scores_are_those_of_the_cpu(case, tmp_path, judge, dtype, near):
+    there = SetEncoder(written(case, tmp_path / "gpu"), device="cuda", dtype=dtype)
+    asked = [question("who won?", random_texts(count, seed=count)) for count in (40, 1, 9)]
+
+    got = scores_of(there, asked)
+
+    assert there.encoding.attention == "triton"
+    for ours, expected in zip(got, scores_of(judge, asked), strict=True):
+        assert ours == pytest.approx(expected, abs=near)
+
+
 def test_without_native_kernels_scores_are_the_same_to_the_fourth_digit(case, tmp_path, judge, monkeypatch):
     monkeypatch.setenv("RERANK_NATIVE", "0")
     loaded, config = load_set_encoder(written(case, tmp_path / "plain"), Loading("cpu"))
