@@ -147,12 +147,17 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class GradeSet:
-    """How relevant is each of these, read together? One call, never split -> `GradedSet`."""
+    """How relevant is each of these, read together? One call, never split -> `GradedSet`.
+
+    `priors` says what the stage before made of each document, from 0 (the list's worst) to 1 (its best); None when it
+    did not score them all. Only a judge that says so (`reads_priors`) looks at them.
+    """
 
     answered_by: ClassVar[type[GradedSet]] = GradedSet
     query: Query
     documents: tuple[Document, ...]
     draw: int = 0
+    priors: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +273,7 @@ class Judge(Protocol):
       done for them;
     - `concurrent`, a number, when somebody else computes its answers: `answer` is then called from so many threads at
       once, with one question each, instead of with many questions from one thread;
+    - `reads_priors`, True when its answers depend on the `priors` of a `GradeSet` too;
     - `retry`, a `rerank.engine.scheduling.retries.Retry`: how it is asked again after a `rerank.errors.Transient`.
     """
 
@@ -299,6 +305,8 @@ def content_key(judge: Judge, question: Question) -> str:
     parts += [question.query.text, question.query.instruction]
     for document in question.documents:
         parts += [document.title, document.text]
+    if isinstance(question, GradeSet) and getattr(judge, "reads_priors", False):
+        parts.append(repr(question.priors))
     if judge.reads_ids:
         parts += [question.query.query_id, *(document.doc_id for document in question.documents)]
     for part in parts:

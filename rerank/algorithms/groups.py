@@ -9,7 +9,7 @@ from rerank.errors import InputError
 from rerank.questions import Algorithm, GradeSet, Pick, Plan
 from rerank.types import Ranking
 
-__all__ = ["exclusion", "group_scores"]
+__all__ = ["exclusion", "group_scores", "priors"]
 
 
 def _group_scores(ranking: Ranking, *, group: int = 20, epochs: int = 1, seed: int = 0) -> Plan:
@@ -17,7 +17,8 @@ def _group_scores(ranking: Ranking, *, group: int = 20, epochs: int = 1, seed: i
 
     As GroupRank scores groups, and the set-encoder (https://arxiv.org/abs/2404.06912) the whole list at once. One round
     of epochs · ⌈n / group⌉ questions. The first epoch deals the list in its order, every further one in an order drawn
-    from the seed. Equal scores keep the incoming order.
+    from the seed. Equal scores keep the incoming order. Where the candidates come with a score each, the questions say
+    what it was, from 0 for the list's lowest to 1 for its highest, for judges that read it (Fusion-in-T5).
 
     Args:
         group: the most documents in a question; 0 reads the whole list at once.
@@ -33,13 +34,30 @@ def _group_scores(ranking: Ranking, *, group: int = 20, epochs: int = 1, seed: i
     dice, size = random.Random(seed), group or max(1, count)
     orders = [list(range(count)), *(dice.sample(range(count), count) for _ in range(epochs - 1))]
     dealt = [one[at : at + size] for one in orders for at in range(0, count, size)]
-    questions = [GradeSet(ranking.query, tuple(documents[index] for index in members)) for members in dealt]
+    known = priors(ranking)
+    questions = [
+        GradeSet(
+            ranking.query,
+            tuple(documents[index] for index in members),
+            priors=None if known is None else tuple(known[index] for index in members),
+        )
+        for members in dealt
+    ]
     answers = (yield [*questions]) if questions else []
     sums = [0.0] * count
     for members, question, answer in zip(dealt, questions, answers, strict=True):
         for index, score in zip(members, grades(question, answer), strict=True):
             sums[index] += score
     return Ranking.by_score(ranking.query, documents, [total / epochs for total in sums])
+
+
+def priors(ranking: Ranking) -> tuple[float, ...] | None:
+    """The candidates' scores, the lowest as 0 and the highest as 1 (where all are equal, 1); None when one has none."""
+    scores = [candidate.score for candidate in ranking if candidate.score is not None]
+    if len(scores) < len(ranking) or not scores:
+        return None
+    low, high = min(scores), max(scores)
+    return tuple((score / 2 - low / 2) / (high / 2 - low / 2) if high > low else 1.0 for score in scores)
 
 
 def _exclusion(ranking: Ranking) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rerank.algorithms.answers import order, picked
 from rerank.algorithms.heads import check_head, head_of, head_then_rest
@@ -20,8 +20,9 @@ def _tournament(ranking: Ranking, *, head: int = 10, group: int = 5, winners: in
     """Groups of a few documents send their best to the next level, until one group is left; its best is taken out.
 
     ListT5 (Yoon et al., 2024, https://arxiv.org/abs/2402.15838). After a document has left, only groups whose members
-    have changed are asked again, and a group that was seen before, in whatever order, not at all. Incomplete groups
-    stay small; nothing is made up to fill them.
+    have changed are asked again, and a group that was seen before not at all. A group is a set: its documents are shown
+    in the order of the list, whatever order they won in, so that the same set is the same question. Incomplete groups
+    stay small; a judge that wants a number of documents fills them up itself.
 
     Args:
         head: how many positions are put in order.
@@ -35,10 +36,11 @@ def _tournament(ranking: Ranking, *, head: int = 10, group: int = 5, winners: in
     if not 0 < winners < group:
         raise InputError(f"winners={winners} of a group of {group}; choose 0 < winners < group")
     known: dict[frozenset[str], list[Document]] = {}
+    rank = {document.doc_id: index for index, document in enumerate(ranking.documents)}
     places: list[Document | None] = list(ranking.documents)
     best: list[Document] = []
     for _ in range(min(head, len(places))):
-        first = yield from _champion(ranking.query, places, group, winners, known)
+        first = yield from _champion(ranking.query, places, group, winners, known, rank)
         best.append(first)
         places[places.index(first)] = None  # the place stays empty, so that no other group changes
     return head_then_rest(ranking, best)
@@ -50,11 +52,15 @@ def _champion(
     group: int,
     winners: int,
     known: dict[frozenset[str], list[Document]],
+    rank: Mapping[str, int],
 ) -> Asking[Document]:
     """The best of those in a level's places, of which at least one is taken."""
     while True:
         groups = [level[at : at + group] for at in range(0, len(level), group)]
-        present = [[one for one in places if one is not None] for places in groups]
+        present = [
+            sorted((one for one in places if one is not None), key=lambda document: rank[document.doc_id])
+            for places in groups
+        ]
         new = [members for members in present if len(members) > 1 and _names(members) not in known]
         questions = [Permute(query, tuple(members)) for members in new]
         answers = (yield [*questions]) if questions else []

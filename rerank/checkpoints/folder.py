@@ -38,6 +38,7 @@ ARCHITECTURES = {
     "encoder-head": re.compile("(T5|MT5|UMT5)EncoderForSequenceClassification|MonoT5EncoderModel"),
     "cross-encoder": re.compile(".*ForSequenceClassification"),
     "encoder-decoder": re.compile("(T5|MT5|UMT5)ForConditionalGeneration"),
+    "fusion-in-t5": re.compile("FusionInT5"),
     "causal": re.compile(".*ForCausalLM"),
 }
 """Kinds of checkpoint, and what their models are called; the first that fits."""
@@ -48,6 +49,7 @@ LOADED_AS = {
     "encoder-head": "AutoModel",
     "cross-encoder": "AutoModelForSequenceClassification",
     "encoder-decoder": "AutoModelForSeq2SeqLM",
+    "fusion-in-t5": "AutoModelForSeq2SeqLM",
     "causal": "AutoModelForCausalLM",
 }
 
@@ -62,7 +64,8 @@ def kind(folder: str | Path) -> str:
             modules of that effect (`modules.json`);
         "set-encoder": lightning-ir's `SetEncoderModel` over BERT or ELECTRA, which reads a whole list at once;
         "score-head": a causal model for it, and "encoder-head", a T5 encoder for it: both are asked by a prompt;
-        "encoder-decoder": a T5 or one of its kin, and "causal", a language model: both are asked by a prompt.
+        "encoder-decoder": a T5 or one of its kin, and "causal", a language model: both are asked by a prompt;
+        "fusion-in-t5": a T5 with attention between texts, in the layout that docs/methods/fusion-in-decoder.md states.
 
     Raises:
         CheckpointError: when it is another kind of model, needs code of its own, or lacks its config, tokenizer or

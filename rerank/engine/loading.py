@@ -25,9 +25,11 @@ __all__ = [
     "Shaped",
     "choose_device",
     "choose_dtype",
+    "explained",
     "load",
     "load_classifier",
     "longest_input",
+    "quiet",
 ]
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -170,7 +172,7 @@ def load(folder: str | Path, head: str, loading: Loading | None = None, shaped: 
     shaped = shaped or Shaped()
     if shaped.config is not None:
         options["config"] = shaped.config
-    with _quiet(), _explained(folder):
+    with quiet(), explained(folder):
         tokenizer = shaped.tokenizer or transformers.AutoTokenizer.from_pretrained(folder)
         made = shaped.made or getattr(transformers, HEADS[head])
         model, info = made.from_pretrained(folder, output_loading_info=True, **options)
@@ -220,7 +222,7 @@ def _adapter(name: str | Path) -> Path:
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        with _quiet(), _explained(name):
+        with quiet(), explained(name):
             folder = Path(snapshot_download(str(name), allow_patterns="adapter_*"))
     if not list(folder.glob("adapter_model.*")) or not (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder} holds no LoRA adapter: adapter_config.json and adapter_model.* must lie there")
@@ -231,7 +233,7 @@ def _merged(model: Any, adapter: Path) -> Any:
     """The model with a LoRA adapter in its weights, so that it is run like any other."""
     from peft import PeftModel
 
-    with _quiet(), _explained(adapter), warnings.catch_warnings():
+    with quiet(), explained(adapter), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what peft still calls transformers' switches
         return PeftModel.from_pretrained(model, adapter).merge_and_unload()
 
@@ -266,7 +268,7 @@ def _is_quantized(model: Any) -> bool:
 
 
 @contextmanager
-def _explained(what: str | Path) -> Iterator[None]:
+def explained(what: str | Path) -> Iterator[None]:
     """What transformers and its friends say when they cannot load something, in one line."""
     try:
         yield
@@ -284,7 +286,7 @@ def longest_input(model: Any, tokenizer: Any) -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bar and no advice from transformers while it loads; what matters is checked above."""
     from transformers.utils import logging
 

@@ -24,13 +24,14 @@ from torch import Tensor
 
 from rerank.engine.packing import by_length, in_order
 from rerank.engine.streams import parts_of, side_by_side
+from rerank.engine.t5.across import Across
 from rerank.engine.t5.choice import Allowed, Sampling
 from rerank.engine.t5.decoder import DECODER_ROWS, FoldedDecoder
 from rerank.engine.t5.encoder import Work, rectangle
 from rerank.engine.t5.head import OutputHead
-from rerank.engine.t5.memory import PaddedMemory, RaggedMemory
+from rerank.engine.t5.memory import PaddedMemory, RaggedMemory, WatchedMemory
 from rerank.engine.t5.model import check_t5
-from rerank.engine.t5.results import Encoded, Likelihood, Scored, Written
+from rerank.engine.t5.results import Encoded, Likelihood, Read, Scored, Written
 from rerank.engine.t5.texts import Groups, TextEncoder, check_ids, compare
 from rerank.engine.t5.writing import Writer
 from rerank.errors import InputError, JudgeError
@@ -50,6 +51,7 @@ class EncoderDecoder:
         mode: `packed`, `varlen` or `padded`; by default chosen by the device.
         deterministic: give a text the same bits whatever its batch. `packed` in float32 always does; `varlen` does it
             in passes of one shape when asked to; the others cannot.
+        across: lets the texts of a group see each other in the encoder (Fusion-in-T5).
 
     Raises:
         CheckpointError: when the model is of another family, in float16, in training, or its layers are not plain; or
@@ -57,7 +59,14 @@ class EncoderDecoder:
         InputError: when there is no such mode, or it cannot be deterministic.
     """
 
-    def __init__(self, model: Any, *, mode: str | None = None, deterministic: bool | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        mode: str | None = None,
+        deterministic: bool | None = None,
+        across: Across | None = None,
+    ) -> None:
         check_t5(model)
         self.model = model
         self.device: torch.device = model.device
@@ -71,6 +80,7 @@ class EncoderDecoder:
         self._decoder = FoldedDecoder(model, fused=fused, settled=self._settled)
         self._head = OutputHead(model)
         compare(self.score(probes, range(10), prefix=[0]).logits, expected, model, "folded decoder")
+        self._texts.across = across  # now that it was seen to be right without
 
     @property
     def execution(self) -> str:
@@ -103,17 +113,26 @@ class EncoderDecoder:
         return self.score_groups([[text] for text in texts], targets, prefix=prefix)
 
     @torch.inference_mode()
-    def score_groups(self, groups: Groups, targets: Sequence[int], *, prefix: Sequence[int] | None = None) -> Scored:
-        """The same where one decoder reads a whole group of texts, each encoded on its own (fusion in decoder)."""
+    def score_groups(
+        self, groups: Groups, targets: Sequence[int], *, prefix: Sequence[int] | None = None, apart: bool = False
+    ) -> Scored:
+        """The same where one decoder reads a whole group of texts, each encoded on its own (fusion in decoder).
+
+        Args:
+            groups: encoder ids of the texts of each.
+            targets, prefix: as of `score`.
+            apart: each text has a decoder of its own, and logits, after all: what makes them a group is that the
+                encoder lets them see each other (`across`).
+        """
         prefix = self._prefix(prefix)
         check_ids(self.model, "targets", targets)
         self._texts.check(groups)
         threads = torch.get_num_threads() if self._divides else 1
         divided = parts_of([sum(map(len, group)) for group in groups], threads)
         if len(divided) > 1:  # each on a thread of its own, encoder and decoder
-            parts = side_by_side(lambda part: self._scored(groups[part], targets, prefix), divided, threads)
+            parts = side_by_side(lambda part: self._scored(groups[part], targets, prefix, apart), divided, threads)
         else:
-            parts = [self._scored(groups, targets, prefix)]
+            parts = [self._scored(groups, targets, prefix, apart)]
         logits = torch.cat([part.logits for part in parts])
         _check_finite(logits)
         return Scored(
@@ -123,9 +142,11 @@ class EncoderDecoder:
             sum(part.flops for part in parts),
         )
 
-    def _scored(self, groups: Groups, targets: Sequence[int], prefix: Sequence[int]) -> Scored:
+    def _scored(self, groups: Groups, targets: Sequence[int], prefix: Sequence[int], apart: bool) -> Scored:
         work = Work()
         states = self._texts.states(groups, work)
+        if apart:
+            states = [*itertools.chain.from_iterable(map(_by_text, groups, states))]
         head = self._head.rows(targets)
         parts = self._parts([len(state) for state in states])
         logits = [torch.empty(0, len(targets), device=self.device)]
@@ -211,26 +232,49 @@ class EncoderDecoder:
             InputError: when a text is empty, an id is not in the vocabulary, or nothing may be written.
             JudgeError: when the model gives NaN or an infinity; names the group's index.
         """
-        for name, value in (("max_tokens", max_tokens), ("slots", slots)):
-            if value < 1:
-                raise InputError(f"{name}={value} leaves nothing to write; choose at least 1")
         if sampling is not None and len(sampling.seeds) != len(groups):
             raise InputError(f"there are {len(sampling.seeds)} seeds for {len(groups)} groups; give one for each")
         work, tokens = Work(), [0]
-        writer = Writer(
-            self._decoder,
-            self._head,
-            self._memory([]),
-            rows=self._rows(min(slots, max(1, len(groups)))),
-            slots=slots,
-            prefix=self._prefix(prefix),
-            limit=max_tokens,
-            ends=self._ends(),
-            allowed=self._allowed(allowed),
-            sampling=sampling,
-        )
+        writer = self._writer(len(groups), slots, max_tokens, self._prefix(prefix), self._allowed(allowed), sampling)
         texts = writer.write(self._encoded(groups, budget, work, tokens), work)
         return Written(texts, writer.steps, tokens[0], work.rows - tokens[0], work.flops)
+
+    @torch.inference_mode()
+    def read(
+        self,
+        groups: Groups,
+        *,
+        skip: Sequence[int],
+        max_tokens: int,
+        prefix: Sequence[int] | None = None,
+        slots: int = DECODER_ROWS,
+    ) -> Read:
+        """Write for each group, and tell how much of each of its texts was read for that: LiT5-Score's relevance.
+
+        The probability that a token gets in cross-attention times the length of its value, the mean over heads, summed
+        over layers, over the tokens written (the end included, where the text has one) and over the text's own tokens;
+        divided by 256 and by the number of layers, as published (https://arxiv.org/abs/2312.16098).
+
+        Args:
+            groups, max_tokens, prefix, slots: as of `generate`.
+            skip: for each group, how many tokens at the beginning of every text do not count (the query's).
+
+        Raises:
+            InputError, JudgeError: as of `generate`.
+        """
+        work, start = Work(), self._prefix(prefix)
+        states = self._texts.states(groups, work)
+        writer = self._writer(len(groups), slots, max_tokens, start, None, None)
+        texts = writer.write(iter(states), work)
+        memory = WatchedMemory(states)
+        self._decoder.forced([[*start, *ids[:-1]] for ids in texts], memory, work, folded=False)
+        whole = 256 * len(self.model.decoder.block)
+        shares = [
+            torch.stack([part[lost:].sum() for part in _by_text(group, row)]) / whole
+            for group, row, lost in zip(groups, memory.read, skip, strict=True)
+        ]
+        tokens = sum(map(len, states))
+        return Read(tuple(one.cpu() for one in shares), texts, writer.steps, tokens, work.rows - tokens, work.flops)
 
     # -- passes ----------------------------------------------------------------------------------------------------
 
@@ -242,6 +286,31 @@ class EncoderDecoder:
             for states in self._texts.states([groups[index] for index in batch], work):
                 tokens[0] += len(states)
                 yield states
+
+    def _writer(
+        self,
+        count: int,
+        slots: int,
+        limit: int,
+        prefix: Sequence[int],
+        allowed: Allowed | None,
+        sampling: Sampling | None,
+    ) -> Writer:
+        for name, value in (("max_tokens", limit), ("slots", slots)):
+            if value < 1:
+                raise InputError(f"{name}={value} leaves nothing to write; choose at least 1")
+        return Writer(
+            self._decoder,
+            self._head,
+            self._memory([]),
+            rows=self._rows(min(slots, max(1, count))),
+            slots=slots,
+            prefix=prefix,
+            limit=limit,
+            ends=self._ends(),
+            allowed=allowed,
+            sampling=sampling,
+        )
 
     def _rows(self, count: int) -> int:
         """Decoder rows that are computed for so many texts."""
@@ -312,6 +381,11 @@ class EncoderDecoder:
         ids, mask = rectangle(texts, self.device)
         logits: Tensor = self.model(input_ids=ids, attention_mask=mask, decoder_input_ids=start).logits
         return logits[:, -1, :10].float().cpu()
+
+
+def _by_text(group: Sequence[Sequence[int]], rows: Tensor) -> tuple[Tensor, ...]:
+    """What belongs to each text of a group: [its tokens, …]."""
+    return torch.split(rows, [*map(len, group)])
 
 
 def _in_order(rows: Tensor, parts: Sequence[Sequence[int]]) -> Tensor:

@@ -75,8 +75,14 @@ def charge(bill: Bill, asked: Sequence[Asked], given: Given, *, seconds: float, 
             amounts["tokens_generated"] = count
         if shape is not None:
             decoded = max(count, 1) if shape.encoder_decoder else count
-            amounts["flops_estimated"] = estimated_flops(shape, len(each.prompt), decoded)
+            amounts["flops_estimated"] = _estimated(shape, each.prompt, decoded)
         bill.charge(each.question.query.query_id, **amounts)
+
+
+def _estimated(shape: Shape, prompt: Prompt, written: int) -> int:
+    """The closed form; texts that are fused are read one by one, and what is written looks at all of them."""
+    reading = sum(estimated_flops(shape, len(text)) for text in prompt.texts)
+    return reading + estimated_flops(shape, len(prompt), written) - estimated_flops(shape, len(prompt))
 
 
 def _split(total: int, weights: Sequence[int]) -> list[int]:

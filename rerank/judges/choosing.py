@@ -28,11 +28,13 @@ SAID = {
     "encoder-decoder": "a T5",
     "score-head": "a causal model with a score head",
     "encoder-head": "a T5 encoder with a score head",
+    "fusion-in-t5": "a Fusion-in-T5",
 }
 
 WITHOUT_PROMPT = ("cross-encoder", "set-encoder")
 """Kinds of checkpoint whose judge has their name and reads pairs of texts as they are."""
 
+FUSED = {"permute": "fusion-in-decoder", "grade-set": "fusion-attention"}
 BY_ASKS = {"compare": "target-token", "pick": "choice", "grade-set": "attention"}
 
 
@@ -64,6 +66,8 @@ def judge_for(prompt: prompts.Prompt) -> str:
     """
     if prompt.asks == "grade":
         return "target-token" if prompt.targets else "likelihood"
+    if prompt.fused:
+        return "fusion-in-t5" if prompt.targets else FUSED[prompt.asks]
     if prompt.asks == "permute":
         return "first-token" if prompt.identifiers == "letters" and prompt.answer.endswith("[") else "permutation"
     if prompt.asks not in BY_ASKS:

@@ -62,10 +62,10 @@ class Permutation(PromptedJudge):
         return self.written(asked, [self._most(each.question) for each in asked], self._read)
 
     def _read(self, question: Question, text: str) -> Permuted:
-        return written_list(text, self.labels(question))
+        return written_list(text, self.labels(question), best_last=self.prompt.best_last)
 
     def _most(self, question: Question) -> int:
-        return self.new_tokens or self._complete(len(question.documents))
+        return self.new_tokens or self._complete(len(self.shown(question)))
 
     def _tokens_of_a_list(self, count: int) -> int:
         """Of a list that names every document as the prompt does."""

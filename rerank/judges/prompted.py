@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -16,13 +16,14 @@ from rerank.engine import batches
 from rerank.engine.flops_estimate import Shape
 from rerank.engine.loading import Loading
 from rerank.engine.texts.borders import Borders
+from rerank.engine.texts.fused_tokens import fused
 from rerank.engine.texts.prompt_tokens import Prompt, PromptTokens
 from rerank.engine.texts.text_tokens import TextTokens, store_for
 from rerank.engine.windows import windows_within
 from rerank.errors import CheckpointError, InputError
-from rerank.judges.bills import Asked, Given, charge
+from rerank.judges.bills import Asked, Given, Work, charge
 from rerank.judges.choosing import ASKS
-from rerank.judges.text_models import TextModel, loaded_text_model
+from rerank.judges.text_models import Outcome, TextModel, loaded_text_model
 from rerank.prompts.prompt import Prompt as PromptFile
 from rerank.prompts.prompt import identifiers
 from rerank.questions import Answer, Bill, Grade, Question
@@ -42,7 +43,8 @@ class PromptedJudge(ABC):
         folder: the checkpoint, as `rerank.checkpoints.fetch` gives it: a T5, or a causal language model.
         prompt: the name of a prompt (`rerank list prompts`), a path that ends in .toml, or a prompt.
         max_tokens: the most tokens of a prompt; documents are cut at their ends to fit, and counted. As many as the
-            model reads by default; a T5, whose positions have no end, 512.
+            model reads by default; a T5, whose positions have no end, 512. Where each document is a text of its own
+            (fusion in decoder), of each of these.
         token_budget: the most tokens in a forward pass; changes speed and memory, never a bit of a float32 CPU score.
         device, dtype, quantize, adapter, device_map: as of `rerank.engine.loading.Loading`.
         token_store: a folder in which the token ids of texts are kept for later runs; in memory by default.
@@ -58,6 +60,9 @@ class PromptedJudge(ABC):
     """Whether it reads a score head, which is all that a T5 encoder alone has."""
     scoring: ClassVar[str]
     """Name and version; changes when the same model and texts would give other answers."""
+    reads_priors: ClassVar[bool] = False
+    fuses: ClassVar[bool] = False
+    """Whether it asks by prompts of one text for each document, and by no others."""
 
     def __init__(
         self,
@@ -82,7 +87,7 @@ class PromptedJudge(ABC):
                 "judge, or say 'score-head'"
             )
         loading = Loading(device, dtype, quantize, adapter, device_map)
-        self.model: TextModel = loaded_text_model(self.folder, loading, self.prompt.answer)
+        self.model: TextModel = self._loaded(loading)
         self.tokenizer = self.model.loaded.tokenizer
         self.max_tokens = self._checked_tokens(max_tokens)
         if token_budget is not None and token_budget < 1:
@@ -91,21 +96,29 @@ class PromptedJudge(ABC):
         self.shape = Shape.of(self.model.loaded.model.config)
         self._borders = Borders(TextTokens(self.tokenizer, store_for(self.tokenizer, token_store)))
         self.templates = lru_cache(maxsize=64)(self._template)
+        self._text = lru_cache(maxsize=1024)(self._text_of)
         self.tail = self._tail()
 
     @abstractmethod
     def ask(self, asked: Sequence[Asked]) -> Given:
         """The answers of one batch, in the order asked."""
 
-    def written(self, asked: Sequence[Asked], limits: Sequence[int], read: Callable[[Question, str], Answer]) -> Given:
+    def written(
+        self,
+        asked: Sequence[Asked],
+        limits: Sequence[int],
+        read: Callable[[Question, str], Answer],
+        write: Callable[[Sequence[Prompt], Sequence[int]], tuple[list[Outcome], Work]] | None = None,
+    ) -> Given:
         """What `ask` gives where the model writes its answers.
 
         Args:
             asked: the questions.
             limits: the most tokens that each answer may have.
             read: an answer from its text, the beginning that the prompt gives it included.
+            write: how the model is asked, where it is not by its prompts and limits alone.
         """
-        texts, work = self.model.write([each.prompt for each in asked], limits)
+        texts, work = (write or self.model.write)([each.prompt for each in asked], limits)
         answers = [
             text if isinstance(text, Exception) else read(each.question, text.text)
             for each, text in zip(asked, texts, strict=True)
@@ -188,15 +201,14 @@ class PromptedJudge(ABC):
         Raises:
             InputError: when the query leaves no room for them, or a text cannot be read.
         """
-        shown = question.documents
         most = self.max_tokens - self.room(question)
         if most < 1:
             raise InputError(
                 f"max_tokens={self.max_tokens} leaves no room for a prompt: {self.room(question)} tokens are for what "
                 "is written; allow more, or write less"
             )
-        texts = self.prompt.texts(question.query, shown, getattr(question, "count", 1))
-        rendered = self.templates(len(shown)).render(texts, max_tokens=most)
+        shown = self.shown(question)
+        rendered = self._rendered(self.texts(question), len(shown), most)
         return replace(rendered, renamed=self.prompt.identifiers_in(question.query, shown))
 
     def windows(
@@ -233,6 +245,14 @@ class PromptedJudge(ABC):
         words = 0 if self.prompt.words is None else len(piece.full_text.split()) - self.prompt.words
         return max(tokens, words) if words > 0 else tokens
 
+    def shown(self, question: Question) -> Sequence[Document]:
+        """The documents of a question as the prompt shows them."""
+        return question.documents
+
+    def texts(self, question: Question) -> dict[str, str]:
+        """What the blanks of the prompt say."""
+        return self.prompt.texts(question.query, self.shown(question), getattr(question, "count", 1))
+
     def check_queries(self, queries: Sequence[Query]) -> None:
         """Refuse queries that leave no room for a document, before any work is done.
 
@@ -247,18 +267,36 @@ class PromptedJudge(ABC):
 
     def labels(self, question: Question) -> list[str]:
         """What the documents of a question are called, in the order shown."""
-        return identifiers(self.prompt.identifiers, len(question.documents))
+        return identifiers(self.prompt.identifiers, len(self.shown(question)))
 
     def _unreadable(self, query: Query) -> InputError | None:
         shown = [Document("a", "a")] * (2 if self.prompt.shows is None else self.prompt.shows)
         try:
-            self.templates(len(shown)).render(self.prompt.texts(query, shown), max_tokens=self.max_tokens)
+            self._rendered(self.prompt.texts(query, shown), len(shown), self.max_tokens)
         except InputError as error:
             return error
         return None
 
+    def _loaded(self, loading: Loading) -> TextModel:
+        """The model, known to read the prompt."""
+        if self.prompt.fused and (kind := checkpoints.kind(self.folder)) != "encoder-decoder":
+            raise CheckpointError(
+                f"prompt {self.prompt.name!r} makes a text of each document, which one decoder reads together; "
+                f"{self.folder} is of kind {kind}: use a T5, or another prompt"
+            )
+        return loaded_text_model(self.folder, loading, self.prompt.answer)
+
+    def _rendered(self, texts: Mapping[str, str], documents: int, most: int) -> Prompt:
+        if self.prompt.fused:
+            return fused([self._text(index) for index in range(documents)], texts, max_tokens=most)
+        return self.templates(documents).render(texts, max_tokens=most)
+
     def _template(self, documents: int) -> PromptTokens:
         return PromptTokens(self._borders, self.model.template(self.prompt.render(documents)))
+
+    def _text_of(self, index: int) -> PromptTokens:
+        """The text of one document, where each has its own."""
+        return PromptTokens(self._borders, self.model.template(self.prompt.render(index + 1)[index:]))
 
     def _tail(self) -> str:
         """What an answer is read behind: the end of the prompt, or for a T5 the answer's beginning."""
@@ -275,6 +313,17 @@ class PromptedJudge(ABC):
             raise InputError(
                 f"prompt {self.prompt.name!r} asks to {self.prompt.asks}, and {type(self).__name__} answers prompts "
                 f"that ask to {able}; choose another prompt or judge"
+            )
+        if self.prompt.fused != self.fuses:
+            other = "a text of each document" if self.prompt.fused else "one text of all documents"
+            raise InputError(
+                f"prompt {self.prompt.name!r} makes {other}, which {type(self).__name__} does not ask; "
+                "choose another prompt or judge"
+            )
+        if self.prompt.shows_priors and not self.reads_priors:
+            raise InputError(
+                f"prompt {self.prompt.name!r} shows {{prior}}, and {type(self).__name__} does not know how the stage "
+                "before scored a document; choose another prompt or judge"
             )
         return frozenset({kind})
 

@@ -77,9 +77,9 @@ def written_pick(text: str, labels: Sequence[str], count: int = 1) -> Picked:
     return Picked((choice or 0,), repairs=repairs)
 
 
-def written_list(text: str, labels: Sequence[str]) -> Permuted:
+def written_list(text: str, labels: Sequence[str], *, best_last: bool = False) -> Permuted:
     """The order that an answer names, repaired by the rules of `rerank.prompts.reading.read_order`."""
-    groups, repairs = read_order(text, labels)
+    groups, repairs = read_order(text, labels, best_last=best_last)
     return Permuted(groups, repairs=repairs)
 
 

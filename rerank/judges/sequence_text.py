@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rerank.engine import packing
 from rerank.engine.loading import Loaded, longest_input
 from rerank.engine.seq2seq import EncoderDecoder
+from rerank.engine.t5.across import Across
+from rerank.engine.t5.choice import Allowed
 from rerank.engine.texts.prompt_tokens import Prompt, Slot, Template
 from rerank.judges.bills import Work
 from rerank.judges.text_models import Outcome, Wrote, answer_ids, slots
@@ -30,13 +32,14 @@ class SequenceText:
     Args:
         loaded: with its output head.
         answer: how answers begin.
+        across: lets texts that are fused see each other in the encoder.
     """
 
     writes_behind = False
 
-    def __init__(self, loaded: Loaded, answer: str = "") -> None:
+    def __init__(self, loaded: Loaded, answer: str = "", across: Across | None = None) -> None:
         self.loaded = loaded
-        self.model = EncoderDecoder(loaded.model)
+        self.model = EncoderDecoder(loaded.model, across=across)
         self.longest = 10**9
         self.usual = min(USUAL, longest_input(loaded.model, loaded.tokenizer))
         self.budget = BUDGETS.get(loaded.model.device.type, BUDGETS["cpu"])
@@ -63,7 +66,7 @@ class SequenceText:
         works = []
         for ids in sorted(set(each)):
             whose = [index for index, own in enumerate(each) if own == ids]
-            scored = self.model.score([prompts[index].ids for index in whose], ids, prefix=self.prefix)
+            scored = self.model.score_groups([prompts[index].texts for index in whose], ids, prefix=self.prefix)
             rows.update(zip(whose, scored.logits, strict=True))
             works.append(Work(scored.tokens, scored.padded, scored.flops))
         return [rows[index] for index in range(len(each))], Work.total(works)
@@ -73,9 +76,12 @@ class SequenceText:
         likely = self.model.likelihood([prompt.ids for prompt in prompts], texts, prefix=self.prefix)
         return list(likely.log_probs), Work(likely.tokens, likely.padded, likely.flops)
 
-    def write(self, prompts: Sequence[Prompt], limits: Sequence[int]) -> tuple[list[Outcome], Work]:
-        """What the decoder writes, greedily."""
-        written = self.model.generate([[prompt.ids] for prompt in prompts], max_tokens=max(limits), prefix=self.prefix)
+    def write(
+        self, prompts: Sequence[Prompt], limits: Sequence[int], *, allowed: Allowed | None = None
+    ) -> tuple[list[Outcome], Work]:
+        """What the decoder writes, greedily; `allowed` as of `EncoderDecoder.generate`."""
+        groups = [prompt.texts for prompt in prompts]
+        written = self.model.generate(groups, max_tokens=max(limits), allowed=allowed, prefix=self.prefix)
         texts: list[Outcome] = [
             Wrote(self._decoded(ids[:most]), len(ids[:most])) for ids, most in zip(written.texts, limits, strict=True)
         ]

@@ -30,6 +30,7 @@ KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
 
 FIELDS = frozenset({"query", "instruction", "count", "example", "wanted"})
 IN_A_LIST = frozenset({"identifier", "text"})
+FOR_EACH = IN_A_LIST | {"query", "title", "prior"}
 IDENTIFIERS = ("numbers", "letters")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 BRACKETED = re.compile("[\\[［]([\\s\u200b-\u200f\u2060\ufeff]*\\w{1,3}[\\s\u200b-\u200f\u2060\ufeff]*)[\\]］]")
@@ -62,7 +63,8 @@ class Turn:
     Args:
         role: system, user, assistant; or plain, for a prompt that is no conversation.
         text: with fields in braces; `{{` and `}}` are braces.
-        each: say it once for every document, with {identifier} and {text}; neighbouring turns of this kind take turns.
+        each: say it once for every document, with {identifier} and {text}, and {query}, {title}, {prior} where they are
+            wanted; neighbouring turns of this kind take turns.
     """
 
     role: str
@@ -79,8 +81,9 @@ class Prompt:
         source: the paper or the repository that the wording comes from.
         asks: grade, compare, pick, permute, grade-set or write.
         turns: in order. Fields: {query}, {instruction}; {document} of a grade; {first} and {second} of a comparison;
-            {documents}, {count} and {example} of a list; {wanted}, how many are
-            to be chosen of it.
+            {documents}, {count} and {example} of a list; {wanted}, how many are to be chosen of it. A turn that is
+            said for each document may have its {title}, which {text} then leaves out, and in a prompt that grades a
+            set {prior}: the score of the stage before, as a whole number from 0 to 100.
         document: how one document of {documents} is shown, with {identifier} and {text}.
         between: what stands between two of them.
         identifiers: how documents of a list are called: numbers from 1, or letters.
@@ -89,6 +92,7 @@ class Prompt:
         instruction: what {instruction} says when the query brings none.
         words: the most words of a document, as published; None: all.
         worst: of a choice: whether it asks for the worst document instead of the best.
+        best_last: the order that the model writes ends with the most relevant document (ListT5).
         description: one line for a person who chooses.
 
     Raises:
@@ -108,6 +112,7 @@ class Prompt:
     words: int | None = None
     worst: bool = False
     description: str = ""
+    best_last: bool = False
 
     def __post_init__(self) -> None:
         if self.asks not in KINDS:
@@ -124,6 +129,8 @@ class Prompt:
             _fields(self.name, "document", self.document, IN_A_LIST)
             if "text" not in dict.fromkeys(field for _, field in _pieces(self.document)):
                 raise InputError(f"prompt {self.name!r}: [document] never shows {{text}}")
+        if self.shows_priors and self.asks != "grade-set":
+            raise InputError(f"prompt {self.name!r} asks to {self.asks}, and {{prior}} is for prompts that grade a set")
 
     @property
     def shows(self) -> int | None:
@@ -145,6 +152,16 @@ class Prompt:
     def chooses_several(self) -> bool:
         """Whether it says how many documents are to be chosen."""
         return any("wanted" in dict.fromkeys(field for _, field in _pieces(turn.text)) for turn in self.turns)
+
+    @property
+    def fused(self) -> bool:
+        """Each document is a text of its own; a decoder reads them together (fusion in decoder)."""
+        return all(turn.each and turn.role == "plain" for turn in self.turns)
+
+    @property
+    def shows_priors(self) -> bool:
+        """It shows how the stage before scored each document."""
+        return "prior" in self._for_each
 
     def render(self, documents: int) -> tuple[Message, ...]:
         """The prompt for so many documents, with a blank for every text.
@@ -168,27 +185,52 @@ class Prompt:
                 messages += [(turn.role, tuple(self._filled(turn.text, shown))) for turn in turns]
         return tuple(messages)
 
-    def texts(self, query: Query, documents: Sequence[Document], wanted: int = 1) -> dict[str, str]:
-        """What the blanks say, by name; `wanted` documents are to be chosen, where that is asked.
+    def texts(
+        self, query: Query, documents: Sequence[Document], wanted: int = 1, priors: Sequence[float] | None = None
+    ) -> dict[str, str]:
+        """What the blanks say, by name.
+
+        Args:
+            query, documents: that are shown.
+            wanted: how many documents are to be chosen, where that is asked.
+            priors: what the stage before made of each document, from 0 to 1, for a prompt that shows it.
 
         In lists whose identifiers stand in brackets, brackets in texts that look like identifiers become parentheses:
         a passage that cites [3] would otherwise be read as naming a document.
         """
         clean = without_identifiers if self._lists else str
-        shown = [clean(_first_words(document.full_text, self.words)) for document in documents]
+        apart = "title" in self._for_each
+        bodies = [document.text if apart else document.full_text for document in documents]
+        shown = [clean(_first_words(body, self.words)) for body in bodies]
+        more: dict[str, str] = {}
+        if apart:
+            more |= {f"title {index}": clean(document.title) for index, document in enumerate(documents, start=1)}
+        if self.shows_priors:
+            known = priors if priors is not None else [0.0] * len(documents)
+            more |= {f"prior {index}": str(int(100 * prior)) for index, prior in enumerate(known, start=1)}
         return {
             "query": clean(query.text),
             "instruction": query.instruction or self.instruction,
             "wanted": str(wanted),
             **{f"document {index}": text for index, text in enumerate(shown, start=1)},
+            **more,
         }
 
     def complete_list(self, documents: int) -> str:
         """A list that names every document as they are named where they are shown: "[1] > [2]", or by "PASSAGE1 ="."""
+        names = identifiers(self.identifiers, documents)
+        if self.fused:
+            bracketed = "[{identifier}]" in self.turns[0].text
+            return " > ".join(f"[{name}]" for name in names) if bracketed else " ".join(names)
         each = next((turn.text for turn in self.turns if turn.each), self.document)
         before = each.partition("{text}")[0].strip()
         shown = before if "{identifier}" in before else "[{identifier}]"
-        return " > ".join(shown.format(identifier=name) for name in identifiers(self.identifiers, documents))
+        return " > ".join(shown.format(identifier=name) for name in names)
+
+    @property
+    def _for_each(self) -> set[str | None]:
+        """The fields of turns that are said for each document."""
+        return {field for turn in self.turns if turn.each for _, field in _pieces(turn.text)}
 
     def identifiers_in(self, query: Query, documents: Sequence[Document]) -> int:
         """How many brackets of these texts `texts` turns into parentheses."""
@@ -206,7 +248,7 @@ class Prompt:
             raise InputError(
                 f"prompt {self.name!r}: a turn is said by {turn.role!r}; there is system, user, assistant, plain"
             )
-        allowed = IN_A_LIST if turn.each else FIELDS | KINDS[self.asks]
+        allowed = FOR_EACH if turn.each else FIELDS | KINDS[self.asks]
         return _fields(self.name, "turn", turn.text, allowed)
 
     def _filled(self, text: str, shown: Sequence[str]) -> Iterator[str | Blank]:
@@ -236,6 +278,8 @@ class Prompt:
                 yield name
             elif field == "text":
                 yield Blank(f"document {index + 1}", document=True)
+            elif field:
+                yield Blank(field if field == "query" else f"{field} {index + 1}")
 
 
 def identifiers(kind: str, count: int) -> list[str]:

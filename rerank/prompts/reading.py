@@ -25,7 +25,9 @@ def said(text: str) -> str:
     return str(found[-1] if found else spoken).strip()
 
 
-def read_order(text: str, names: Sequence[str]) -> tuple[tuple[tuple[int, ...], ...], tuple[str, ...]]:
+def read_order(
+    text: str, names: Sequence[str], *, best_last: bool = False
+) -> tuple[tuple[tuple[int, ...], ...], tuple[str, ...]]:
     """An order such as "[2] > [3] = [1]".
 
     Identifiers in brackets are read where there are any, and bare numbers or letters where there are none. One that
@@ -35,6 +37,7 @@ def read_order(text: str, names: Sequence[str]) -> tuple[tuple[tuple[int, ...], 
     Args:
         text: what the model wrote.
         names: the identifiers, in the order shown; all numbers or all letters.
+        best_last: the last identifier is the best; of one that is named twice the last mention counts.
 
     Returns:
         Groups of indices, best first, in which each index stands once (members of a group tie); and the repairs.
@@ -43,7 +46,8 @@ def read_order(text: str, names: Sequence[str]) -> tuple[tuple[tuple[int, ...], 
     groups: list[list[int]] = []
     seen: set[int] = set()
     twice = unknown = 0
-    for found, tied in _identifiers(_line(said(text)), letters=not names[0].isdigit() if names else False):
+    named = _identifiers(_line(said(text)), letters=not names[0].isdigit() if names else False)
+    for found, tied in _turned(named) if best_last else named:
         index = where.get(_plain(found))
         if index is None:
             unknown += 1
@@ -135,6 +139,12 @@ def _identifiers(text: str, *, letters: bool) -> list[tuple[str, bool]]:
         found.append((match.group(1) if pattern is BRACKETS else match.group(), "=" in text[end : match.start()]))
         end = match.end()
     return found
+
+
+def _turned(named: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    """From the last to the first; each says whether it ties with the one that now stands before it."""
+    ties = [tied for _, tied in named]
+    return list(zip((name for name, _ in reversed(named)), [False, *ties[:0:-1]], strict=True)) if named else []
 
 
 def _plain(name: str) -> str:

@@ -165,7 +165,7 @@ class Reranker(Stage):
         """Rerank many queries at once, which is where the speed is.
 
         Args:
-            rankings: the candidates, best first; their scores are not read.
+            rankings: the candidates, best first; their scores are read by Fusion-in-T5 alone.
             cutoff: rerank the first so many and keep the others below, in their order and unscored; None reranks all.
             budget: the most that each query may cost; by default what the reranker was made with.
             on_answer: called after every answer with (answered, asked so far), for progress bars.

@@ -79,7 +79,11 @@ def shown(prompt: str, *hostile: str) -> list[Document]:
     return [Document(str(index), text) for index, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize("name", [name for name in prompts.names() if prompts.find(name).asks != "write"])
+ONE_TEXT = [name for name in prompts.names() if prompts.find(name).asks != "write" and not prompts.find(name).fused]
+"""Prompts that make a text of each document are asked through their judges below."""
+
+
+@pytest.mark.parametrize("name", ONE_TEXT)
 def test_no_document_changes_the_structure_of_a_prompt(kind: Kind, name: str) -> None:
     controls = set(kind.borders.texts.special.spelt) - {kind.model.loaded.tokenizer.unk_token_id}
     _, plain = kind.rendered(name, shown(name))

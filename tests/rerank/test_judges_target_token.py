@@ -20,8 +20,10 @@ from judge_models import (
     tiny_t5,
 )
 
-from rerank import prompts
+from rerank import checkpoints, prompts
 from rerank.cost import Ledger
+from rerank.engine.loading import load
+from rerank.engine.seq2seq import EncoderDecoder
 from rerank.errors import InputError
 from rerank.judges.target_token import TargetToken
 from rerank.prompts import Prompt, Turn
@@ -66,6 +68,28 @@ def test_monot5_is_log_p_of_true_over_true_and_false(t5: Path, flan: Path, kind:
     assert judge.targets == {"true": TRUE, "false": FALSE}
     assert scores(judge, GRADES) == pytest.approx(expected, abs=1e-4)
     assert len({*expected}) == 3
+
+
+@pytest.mark.parametrize("mode", ["packed", "varlen", "padded"])
+def test_monot5_is_the_same_in_every_way_of_running_a_t5(flan: Path, mode: str) -> None:
+    judge = TargetToken(flan, prompt="monot5")
+    expected = scores(judge, GRADES)
+    judge.model.model = EncoderDecoder(load(flan, "encoder-decoder").model, mode=mode)  # type: ignore[attr-defined]
+
+    assert scores(judge, GRADES) == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_a_checkpoint_says_for_true_stands_in_its_file(t5: Path) -> None:
+    entries = [entry for name in checkpoints.names() if (entry := checkpoints.find(name).checkpoint)]
+    said = {entry.name: entry.targets for entry in entries if entry.prompt == "monot5"}
+
+    assert said["mt5-base-mmarco-v2"] == ("▁yes", "▁no")
+    assert said["mt5-13b-mmarco-100k"] == said["mt5-3B-mmarco-en-pt"] == ("▁true", "▁")
+    assert said["ptt5-base-pt-msmarco-100k-v2"] == ("▁sim", "▁não")
+    assert said["monoptt5-base"] == ("▁Sim", "▁Não")
+    assert said["monot5-base-msmarco"] == said["InRanker-small"] == ()  # the prompt's own
+    for targets, expected in ((("▁true", "▁"), (TRUE, 3)), (("▁yes", "▁no"), (4273, 150))):
+        assert tuple(TargetToken(t5, prompt="monot5", targets=targets).targets.values()) == expected
 
 
 def test_rankt5_is_a_raw_logit_scaled_where_head_and_embeddings_are_one(t5: Path) -> None:

@@ -10,7 +10,7 @@ A GPU reads the same numbers inside its attention kernel (`varlen_attention`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,24 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from rerank.engine import linear
 from rerank.engine.packing import in_order, settled_rows
+from rerank.errors import InputError
 from rerank.kernels.varlen_attention import varlen_attention
 
-__all__ = ["PackedEncoder", "PaddedEncoder", "VarlenEncoder", "Work", "bias_line", "fuse", "rectangle", "weights"]
+__all__ = [
+    "After",
+    "PackedEncoder",
+    "PaddedEncoder",
+    "VarlenEncoder",
+    "Work",
+    "bias_line",
+    "fuse",
+    "rectangle",
+    "weights",
+]
 
+
+After = Callable[[int, Tensor], None]
+"""(layer, hidden states of all texts [rows, dim], which it may change): called behind each layer."""
 
 PASS_ROWS = 4096
 """Rows of a deterministic pass on a GPU, whose products are split by their shape."""
@@ -65,7 +79,7 @@ class PackedEncoder:
             for block in self._stack.block:
                 fuse(block)
 
-    def encode(self, texts: Sequence[Sequence[int]], work: Work) -> Tensor:
+    def encode(self, texts: Sequence[Sequence[int]], work: Work, after: After | None = None) -> Tensor:
         """Hidden states of all texts, one after the other: [tokens, dim]; filler rows are cut off."""
         lengths = [len(text) for text in texts]
         real = sum(lengths)
@@ -79,6 +93,8 @@ class PackedEncoder:
             bias = biases[min(index, len(biases) - 1)]  # UMT5 has one for each layer, T5 the first layer's for all
             hidden = hidden + _attend(attention.SelfAttention, attention.layer_norm(hidden), bias, lengths)
             hidden = feed(hidden)
+            if after is not None:
+                after(index, hidden)
             work.products(rows, self._weights[index])
             work.attend(sum(length**2 for length in lengths), attention.SelfAttention.inner_dim)
         work.rows += rows
@@ -104,15 +120,17 @@ class VarlenEncoder:
         attentions = [block.layer[0].SelfAttention for block in self._stack.block]
         self._biased = [module for module in attentions if module.has_relative_attention_bias]
 
-    def encode(self, texts: Sequence[Sequence[int]], work: Work) -> Tensor:
+    def encode(self, texts: Sequence[Sequence[int]], work: Work, after: After | None = None) -> Tensor:
         """Hidden states of all texts, one after the other: [tokens, dim]."""
         if not self._settled:
-            return self._pass(texts, 0, work)
+            return self._pass(texts, 0, work, after)
+        if after is not None:
+            raise InputError("deterministic passes on a GPU cannot let texts see each other; leave deterministic out")
         lengths = [len(text) for text in texts]
         batches = in_order(lengths, PASS_ROWS)
         return torch.cat([self._pass([texts[i] for i in batch], PASS_ROWS, work) for batch in batches])
 
-    def _pass(self, texts: Sequence[Sequence[int]], unit: int, work: Work) -> Tensor:
+    def _pass(self, texts: Sequence[Sequence[int]], unit: int, work: Work, after: After | None = None) -> Tensor:
         lengths = [len(text) for text in texts]
         real, longest = sum(lengths), max(lengths)
         filler = -real % unit if unit else 0
@@ -124,6 +142,8 @@ class VarlenEncoder:
             layer = block.layer[0]
             hidden = hidden + self._attend(index, layer.layer_norm(hidden), ends, longest, real)
             hidden = block.layer[-1](hidden)
+            if after is not None:
+                after(index, hidden)
             work.products(len(ids), self._weights[index])
             work.attend(sum(length**2 for length in lengths), layer.SelfAttention.inner_dim)
         work.rows += len(ids)
@@ -152,8 +172,10 @@ class PaddedEncoder:
     def __init__(self, model: Any) -> None:
         self._stack = model.encoder
 
-    def encode(self, texts: Sequence[Sequence[int]], work: Work) -> Tensor:
+    def encode(self, texts: Sequence[Sequence[int]], work: Work, after: After | None = None) -> Tensor:
         """Hidden states of all texts, one after the other: [tokens, dim]; padding is cut off."""
+        if after is not None:
+            raise InputError("transformers' own encoder cannot let texts see each other; use mode 'packed' or 'varlen'")
         ids, mask = rectangle(texts, self._stack.device)
         hidden: Tensor = self._stack(input_ids=ids, attention_mask=mask).last_hidden_state
         for block in self._stack.block:

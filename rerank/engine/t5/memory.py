@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 
-__all__ = ["Memory", "PaddedMemory", "RaggedMemory"]
+__all__ = ["Memory", "PaddedMemory", "RaggedMemory", "WatchedMemory"]
 
 Project = Callable[[Tensor], Tensor]
 """States to keys or to values: [states, dim] -> [states, heads · width]."""
@@ -89,8 +89,30 @@ class RaggedMemory:
             if (states := self._states.get(row)) is not None:
                 keys, values = (each(states).view(-1, heads, width).transpose(0, 1)[None] for each in (key, value))
                 asked = queries[part].transpose(0, 1)[None]
-                output[part] = scaled_dot_product_attention(asked, keys, values, scale=1.0)[0].transpose(0, 1)
+                output[part] = self._read(row, asked, keys, values)[0].transpose(0, 1)
         return output
+
+    def _read(self, row: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """One row's attention: [1, heads, its queries, width], same shape back."""
+        return scaled_dot_product_attention(queries, keys, values, scale=1.0)
+
+
+class WatchedMemory(RaggedMemory):
+    """States that remember how much was read of each, where keys and values are made of them.
+
+    Attributes:
+        read: for each row float32 [states]: the probability that each state got times the length of its value, the mean
+            over heads, summed over queries and layers.
+    """
+
+    def __init__(self, states: Sequence[Tensor]) -> None:
+        super().__init__(states)
+        self.read = [torch.zeros(len(one), device=one.device) for one in states]
+
+    def _read(self, row: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        weight = (queries @ keys.mT).float().softmax(-1)  # [1, heads, queries, states]
+        self.read[row] += (weight.sum(2) * values.float().norm(dim=-1)).mean(1)[0]
+        return weight.to(values.dtype) @ values
 
 
 class PaddedMemory:

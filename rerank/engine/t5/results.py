@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Encoded", "Likelihood", "Scored", "Written"]
+__all__ = ["Encoded", "Likelihood", "Read", "Scored", "Written"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,23 @@ class Written:
     def generated(self) -> int:
         """Tokens written, end tokens included."""
         return sum(len(text) for text in self.texts)
+
+
+@dataclass(frozen=True)
+class Read:
+    """How much of each text was read while something was written.
+
+    Attributes:
+        shares: for each group float32 [texts], on the CPU.
+        texts, steps, tokens, padded, flops: as in `Written`.
+    """
+
+    shares: tuple[Tensor, ...]
+    texts: list[list[int]]
+    steps: int
+    tokens: int
+    padded: int
+    flops: int
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rerank.engine.t5.across import Across
 from rerank.engine.t5.encoder import PackedEncoder, PaddedEncoder, VarlenEncoder, Work, rectangle
 from rerank.engine.t5.model import check_encoder_of_t5, quicken
 from rerank.engine.t5.results import Encoded
@@ -32,6 +33,8 @@ class TextEncoder:
     Raises:
         CheckpointError: as for `EncoderDecoder`.
         InputError: when there is no such mode, or it cannot be deterministic.
+
+    `across`, where it is set, lets the texts of a group see each other.
     """
 
     def __init__(self, model: Any, *, mode: str | None = None, deterministic: bool | None = None) -> None:
@@ -49,6 +52,7 @@ class TextEncoder:
             "padded": lambda: PaddedEncoder(model),
         }
         self._encoder = made[self.mode]()
+        self.across: Across | None = None
         compare(self.encode(probes).mean().cpu(), expected, model, "encoder")
 
     @property
@@ -82,7 +86,8 @@ class TextEncoder:
         self.check(groups)
         if not groups:
             return []
-        hidden = self._encoder.encode([text for group in groups for text in group], work)
+        after = None if self.across is None else self.across.behind(groups, work)
+        hidden = self._encoder.encode([text for group in groups for text in group], work, after)
         return list(torch.split(hidden, [sum(map(len, group)) for group in groups]))
 
     def check(self, groups: Groups) -> None:

@@ -49,6 +49,7 @@ class Prompt:
         recalled: tokens that were not tokenised again.
         defused: special tokens that its texts spelt out, and that were broken up.
         renamed: brackets in its texts that looked like an identifier of a list, and became parentheses.
+        fused: its segments are texts of their own, which one decoder reads together (fusion in decoder).
     """
 
     segments: tuple[tuple[int, ...], ...]
@@ -57,11 +58,17 @@ class Prompt:
     recalled: int = 0
     defused: int = 0
     renamed: int = 0
+    fused: bool = False
 
     @property
     def ids(self) -> list[int]:
         """All of it."""
         return [token for segment in self.segments for token in segment]
+
+    @property
+    def texts(self) -> list[list[int]]:
+        """What an encoder reads: one text, or several that are fused."""
+        return [list(segment) for segment in self.segments] if self.fused else [self.ids]
 
     @property
     def amounts(self) -> dict[str, int]:

@@ -54,6 +54,11 @@ def way_for(
     words = prompt.targets if targets is None else tuple(targets)
     if kind is GradeSet:
         raise InputError(f"prompt {prompt.name!r} asks for attention, which no server tells; choose another prompt")
+    if prompt.fused:
+        raise InputError(
+            f"prompt {prompt.name!r} makes a text of each document, which one decoder reads together, and no server "
+            "does that; choose another prompt"
+        )
     by_words = kind in (Grade, Compare)
     if not by_words and (targets is not None or grades is not None):
         raise InputError(f"prompt {prompt.name!r} asks to {prompt.asks}, which has no targets and no grades")
