@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from rerank import config
 from rerank.checkpoints.hub import Hub
+from rerank.checkpoints.split_wheel import SplitWheel
 from rerank.checkpoints.wheel import Wheel
 from rerank.errors import CheckpointError, ConfigError, UnknownName
 from rerank.registry import did_you_mean
@@ -19,7 +20,7 @@ from rerank.registry import did_you_mean
 __all__ = ["Checkpoint", "Located", "Source", "find", "names", "near"]
 
 Source: TypeAlias = Hub | Wheel
-SOURCES: Mapping[str, type[Source]] = {"hub": Hub, "wheel": Wheel}
+SOURCES: Mapping[str, type[Source]] = {"hub": Hub, "wheel": Wheel, "split-wheel": SplitWheel}
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 

