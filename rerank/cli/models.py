@@ -102,4 +102,4 @@ def _entry(name: str) -> dict[str, Any]:
     assert entry is not None
     sources = [str(source) for source in entry.sources] or [f"the hub's {entry.hub}"]
     facts = {key: getattr(entry, key) for key in ("hub", "description", "licence", "max_tokens", "judge", "algorithm")}
-    return {"name": name, **facts, "sources": sources}
+    return {"name": name, **facts, "prompt": entry.prompt, "options": dict(entry.options), "sources": sources}

@@ -100,6 +100,7 @@ def test_the_version_is_that_of_the_distribution(command):
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [
+        ("rerank rerank --method prp-qu", {"prp-quicksort"}),
         ("rerank re", {"retrieve", "rerank"}),
         ("rerank rerank --dataset nov", {"noveleval"}),
         ("rerank rerank --algorithm poi", {"pointwise"}),
