@@ -66,7 +66,7 @@ def test_a_method_in_a_pipeline_is_what_the_flags_say(command, collection, run_f
     result = command(*base, tmp_path / "mine.toml", "--output", tmp_path / "file.trec")
 
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["pipeline"] == f"saved % 3 >> setwise-heapsort({lm.name},children=1,head=2)"
+    assert json.loads(result.stdout)["pipeline"] == f"first.trec % 3 >> setwise-heapsort({lm.name},children=1,head=2)"
 
 
 @pytest.mark.parametrize(
