@@ -25,7 +25,7 @@ UNITS: Mapping[str, str] = {
     "calls": "model forward passes, or requests to a server",
     "tokens_real": "tokens of the texts and templates that were computed",
     "tokens_padded": "filler tokens that were computed for nothing",
-    "tokens_reused": "tokens whose keys and values were not computed again",
+    "tokens_reused": "tokens whose keys and values, or vectors, were not computed again",
     "tokens_generated": "tokens that a model wrote",
     "tokens_recalled": "tokens of texts that were kept from an earlier call and not tokenised again",
     "borders_merged": "borders between pieces of prompts that had to be tokenised across",

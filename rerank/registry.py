@@ -19,6 +19,7 @@ __all__ = ["TABLES", "clash", "did_you_mean", "extra_for", "load", "names", "unk
 TABLES: Mapping[str, Mapping[str, str]] = {
     "algorithm": {
         "all-pairs": "rerank.algorithms.pairs:all_pairs",
+        "bert-qe": "rerank.algorithms.chunks:bert_qe",
         "blocks": "rerank.algorithms.blocks:blocks",
         "exclusion": "rerank.algorithms.groups:exclusion",
         "full-list": "rerank.algorithms.windows:full_list",
@@ -37,6 +38,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "judge": {
         "attention": "rerank.judges.attention:Attention",
+        "bi-encoder": "rerank.judges.bi_encoder:BiEncoder",
         "choice": "rerank.judges.choice:Choice",
         "cross-encoder": "rerank.judges.cross_encoder:CrossEncoder",
         "duo-encoder": "rerank.judges.duo_encoder:DuoEncoder",
@@ -45,13 +47,16 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "fusion-in-decoder": "rerank.judges.fusion_in_decoder:FusionInDecoder",
         "fusion-in-t5": "rerank.judges.fusion_in_t5:FusionInT5",
         "hosted": "rerank.judges.hosted:Hosted",
+        "late-interaction": "rerank.judges.late_interaction:LateInteraction",
         "likelihood": "rerank.judges.likelihood:Likelihood",
         "oracle": "rerank.judges.fake:Oracle",
         "permutation": "rerank.judges.permutation:Permutation",
         "preference": "rerank.judges.preference:Preference",
         "score-head": "rerank.judges.score_head:ScoreHead",
         "set-encoder": "rerank.judges.set_encoder:SetEncoder",
+        "split": "rerank.judges.split:Split",
         "target-token": "rerank.judges.target_token:TargetToken",
+        "term-weights": "rerank.judges.term_weights:TermWeights",
         "uncertain-cross-encoder": "rerank.judges.uncertain:UncertainCrossEncoder",
     },
     "kernel": {
@@ -77,6 +82,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "saved": "retrievers.saved:SavedRun",
     },
     "step": {
+        "feedback": "rerank.rerankers.feedback:Feedback",
         "mmr": "rerank.rerankers.diversity:MMR",
         "recency": "rerank.rerankers.diversity:Recency",
     },

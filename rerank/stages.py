@@ -19,6 +19,7 @@ NAMED = {
     "judge": str,
     "long_documents": str,
     "now": str,
+    "relevant": str,
     "similarity": str,
 }
 """Options that may be objects in Python; a file can only name them."""
@@ -30,8 +31,8 @@ KINDS = ("retriever", "reranker", "step")
 def make(table: Mapping[str, Any], dataset: object, where: str) -> tuple[Any, dict[str, Any]]:
     """The stage that a table describes, and the table with the default of every option filled in.
 
-    `retriever = NAME` is made by the registered class's `of`, or else by its constructor; `step = NAME` by that of the
-    registered class; `reranker = NAME`, a checkpoint or a method, by that of `Reranker` with the name in front.
+    `retriever = NAME` and `step = NAME` are made by the registered class's `of`, or else by its constructor;
+    `reranker = NAME`, a checkpoint or a method, by that of `Reranker` with the name in front.
     Whatever has an argument `dataset` is given the dataset.
     `cutoff` is for the pipeline; every other key is an argument.
 
@@ -112,7 +113,8 @@ def _maker(kind: str, name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
     if kind == "reranker":
         return registry.load("stage", "reranker"), (name,)
     if kind == "step":
-        return registry.load("step", name), ()
+        step = registry.load("step", name)
+        return getattr(step, "of", step), ()
     retriever = registry.load("retriever", name)
     return getattr(retriever, "of", retriever), ()
 

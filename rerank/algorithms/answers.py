@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rerank.errors import JudgeError
-from rerank.questions import Answer, Compare, Compared, GradedSet, GradeSet, Permute, Permuted, Pick, Picked, Question
+from rerank.questions import (
+    Answer,
+    Compare,
+    Compared,
+    Graded,
+    GradedSet,
+    GradeSet,
+    Permute,
+    Permuted,
+    Pick,
+    Picked,
+    Question,
+)
 from rerank.types import Document, Query
 
-__all__ = ["beats", "best", "both_orders", "grades", "order", "picked", "probability"]
+__all__ = ["beats", "best", "both_orders", "graded", "grades", "order", "picked", "probability"]
 
 
 def both_orders(query: Query, one: Document, other: Document) -> list[Compare]:
@@ -65,6 +79,18 @@ def grades(question: GradeSet, answer: Answer) -> tuple[float, ...]:
     if not isinstance(answer, GradedSet) or len(answer.scores) != len(question.documents):
         raise _mistake(question, answer, f"{len(question.documents)} scores")
     return answer.scores
+
+
+def graded(answers: Sequence[Answer]) -> list[float]:
+    """The scores of documents that were graded one by one.
+
+    Raises:
+        JudgeError: when one is no grade.
+    """
+    for answer in answers:
+        if not isinstance(answer, Graded):
+            raise JudgeError(f"a judge answered a Grade with {answer!r}; it answers with Graded")
+    return [answer.score for answer in answers if isinstance(answer, Graded)]
 
 
 def order(question: Permute, answer: Answer) -> tuple[int, ...]:

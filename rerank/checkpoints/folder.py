@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rerank.checkpoints.layouts import layout_kind
 from rerank.checkpoints.modules import labels_of, module_files, modules_of
 from rerank.errors import CheckpointError
 
@@ -65,7 +66,9 @@ def kind(folder: str | Path) -> str:
         "set-encoder": lightning-ir's `SetEncoderModel` over BERT or ELECTRA, which reads a whole list at once;
         "score-head": a causal model for it, and "encoder-head", a T5 encoder for it: both are asked by a prompt;
         "encoder-decoder": a T5 or one of its kin, and "causal", a language model: both are asked by a prompt;
-        "fusion-in-t5": a T5 with attention between texts, in the layout that docs/methods/fusion-in-decoder.md states.
+        "fusion-in-t5": a T5 with attention between texts, in the layout that docs/methods/fusion-in-decoder.md states;
+        "late-interaction", "term-weights", "bi-encoder": encoders that read query and document apart;
+        "encoder": one without anything behind it, which can be asked as if it were either.
 
     Raises:
         CheckpointError: when it is another kind of model, needs code of its own, or lacks its config, tokenizer or
@@ -80,11 +83,12 @@ def kind(folder: str | Path) -> str:
         return "cross-encoder"
     model = _architecture(folder, config)
     found = next((what for what, pattern in ARCHITECTURES.items() if pattern.fullmatch(model)), None)
+    found = found or layout_kind(folder, config)
     if found is None:
         raise _no_reranker(folder, f"a {model}")
     if found in ("cross-encoder", "score-head") and (labels := _labels(folder, config)) not in (1, 2):
         raise _no_reranker(folder, f"a {model} with {labels} logits")
-    if code := (_field(folder, config, "auto_map", dict) or {}).get(LOADED_AS[found]):
+    if code := (_field(folder, config, "auto_map", dict) or {}).get(LOADED_AS.get(found, "AutoModel")):
         raise CheckpointError(
             f"{folder} needs Python code of its own ({code}), and code from a checkpoint is never run"
         )
@@ -206,5 +210,5 @@ def _field(folder: Path, config: dict[str, Any], key: str, wanted: type) -> Any:
 def _no_reranker(folder: Path, what: str) -> CheckpointError:
     return CheckpointError(
         f"{folder} is no reranker but {what}; a cross-encoder is a …ForSequenceClassification with one or two logits, "
-        "and prompts are for T5 and for a …ForCausalLM"
+        "prompts are for T5 and for a …ForCausalLM, and a …Model can be asked by judge='late-interaction'"
     )

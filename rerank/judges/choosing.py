@@ -31,7 +31,7 @@ SAID = {
     "fusion-in-t5": "a Fusion-in-T5",
 }
 
-WITHOUT_PROMPT = ("cross-encoder", "set-encoder")
+WITHOUT_PROMPT = ("cross-encoder", "set-encoder", "late-interaction", "bi-encoder", "term-weights")
 """Kinds of checkpoint whose judge has their name and reads pairs of texts as they are."""
 
 FUSED = {"permute": "fusion-in-decoder", "grade-set": "fusion-attention"}
@@ -50,6 +50,11 @@ def chosen_judge(folder: str | Path, prompt: str | Path | None) -> str:
         if prompt is not None:
             raise InputError(f"{Path(folder).name} is a {kind}, which reads no prompt; leave out {prompt!r}")
         return kind
+    if kind == "encoder":
+        raise CheckpointError(
+            f"{folder} is an encoder without anything behind it: say judge='late-interaction' to compare its tokens' "
+            "vectors, or judge='bi-encoder' to compare their means"
+        )
     if prompt is None:
         raise CheckpointError(
             f"{folder} is {SAID[kind]}, which is asked by a prompt: give prompt= one of 'rerank list prompts', and "

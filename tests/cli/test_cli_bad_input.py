@@ -331,10 +331,10 @@ def test_a_very_long_error_keeps_its_ends(rerank_refused, tmp_path):
 
 def test_a_checkpoint_that_is_no_reranker(rerank_refused, model, tmp_path):
     encoder = Path(shutil.copytree(model, tmp_path / "encoder"))
-    config = json.loads((encoder / "config.json").read_text()) | {"architectures": ["BertModel"]}
+    config = json.loads((encoder / "config.json").read_text()) | {"architectures": ["BertForMaskedLM"]}
     (encoder / "config.json").write_text(json.dumps(config))
 
-    assert f"{encoder} is no reranker but a BertModel" in rerank_refused(model=encoder)
+    assert f"{encoder} is no reranker but a BertForMaskedLM" in rerank_refused(model=encoder)
 
 
 @pytest.mark.parametrize("damage", ["another wheel", "no wheel at all"])

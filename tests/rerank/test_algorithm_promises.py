@@ -66,6 +66,14 @@ OPTIONS = {
     "all-pairs": st.fixed_dictionaries(
         {"aggregate": st.sampled_from(sorted(AGGREGATES)), "share": st.sampled_from([0.02, 0.5, 1.0]), "seed": SEEDS}
     ),
+    "bert-qe": st.fixed_dictionaries(
+        {
+            "depth": st.integers(1, 12),
+            "chunk_words": st.integers(1, 12),
+            "chunks": st.integers(1, 12),
+            "alpha": st.sampled_from([0.0, 0.4, 1.0]),
+        }
+    ),
     "blocks": st.fixed_dictionaries(
         {
             "design": st.sampled_from(["equi-replicate", "latin", "triangular", "random"]),
@@ -96,6 +104,7 @@ OPTIONS = {
 
 DOCUMENTED = {
     "all-pairs": lambda n: (n * (n - 1), 1),
+    "bert-qe": lambda n: (n + 10 + 10 * n, 3),
     "blocks": lambda n: (4 * ceil(n / 20), 1),
     "exclusion": lambda n: (n - 1, n - 1),
     "full-list": lambda n: (1, 1),
@@ -333,7 +342,7 @@ def test_a_judge_that_only_grades_is_refused_in_one_line(name, algorithm):
     judge = Oracle({})
     judge.answers = frozenset({Grade})
 
-    if name == "pointwise":
+    if algorithm.asks == {Grade}:
         assert Reranker(judge=judge, algorithm=name).algorithm is algorithm
     else:
         asks = ", ".join(kind.__name__ for kind in algorithm.asks)

@@ -17,7 +17,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from rerank.engine.encoders.row import Row, Run
 
-__all__ = ["TextAttention", "VarlenAttention", "by_run", "pairs_seen"]
+__all__ = ["TextAttention", "VarlenAttention", "beginnings", "by_run", "pairs_seen"]
 
 
 class TextAttention(nn.Module):
@@ -97,6 +97,33 @@ def by_run(q: Tensor, k: Tensor, v: Tensor, row: Row, mask: Callable[[int], Tens
         queries, keys, values = (texts_of(part, run) for part in (q, k, v))
         attended = scaled_dot_product_attention(queries, keys, values, attn_mask=mask(run.length))
         outputs.append(attended.transpose(1, 2).flatten(0, 1))  # [tokens, heads, dim]
+    filler = row.rows - row.runs[-1].tokens.stop
+    return torch.cat([*outputs, q.new_zeros(filler, *q.shape[1:])]).flatten(1)
+
+
+def beginnings(q: Tensor, k: Tensor, v: Tensor, row: Row, window: int | None) -> Tensor:
+    """SDPA for each run of texts, which looks at the first `row.seen` tokens of each text alone.
+
+    Args:
+        q, k, v: [rows, heads, dim].
+        row: with `runs` and `seen`.
+        window: look at tokens at most this far away; None at all.
+
+    Returns:
+        [rows, width]; filler is zeros.
+    """
+    assert row.seen is not None
+    near, outputs, done = TextAttention(window), [], 0
+    for run in row.runs:
+        places = torch.arange(run.length, device=q.device)
+        mask = (places < row.seen[done : done + run.count, None])[:, None, None]  # [texts, 1, 1, tokens]
+        local = near.mask(run.length)
+        if local is not None:
+            mask = mask & local.to(q.device)
+        queries, keys, values = (texts_of(part, run) for part in (q, k, v))
+        attended = scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        outputs.append(attended.transpose(1, 2).flatten(0, 1))
+        done += run.count
     filler = row.rows - row.runs[-1].tokens.stop
     return torch.cat([*outputs, q.new_zeros(filler, *q.shape[1:])]).flatten(1)
 

@@ -20,14 +20,17 @@ from rerank.engine.encoders.choice import (
     probes,
     without_padding,
 )
-from rerank.engine.encoders.packed import Pooling
+from rerank.engine.encoders.packed import Head, Pooling
 from rerank.engine.encoders.padded import StatesPass
 from rerank.engine.texts.token_store import Ids
 from rerank.engine.tokens import Pair
-from rerank.errors import CheckpointError
+from rerank.errors import CheckpointError, InputError
 from rerank.registry import unknown
 
 __all__ = ["Embedded", "Embedder"]
+
+BIASED = ("mpnet", "deberta-v2")
+"""Families whose attention adds something to its scores, which looking at a part of a text leaves to their own code."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Embedded:
     """What a forward pass gave.
 
     Args:
-        states: float32 on the CPU, in the order of the texts: [texts, hidden], or every token's, [tokens, hidden].
+        states: float32 on the CPU, in the order of the texts: [texts, hidden], or every token's, [tokens, hidden]; or
+            what a head makes of them.
         lengths: tokens of each text.
         padded: token rows that were computed and belong to no text.
         flops: floating-point operations.
@@ -59,6 +63,9 @@ class Embedder:
             on.
         pooling: "none" gives every token's state, "first" that of each text's first token (the last layer is then
             computed for first tokens alone), "mean" the mean of all.
+        head: applied to what was pooled, float32 [rows, hidden] -> [rows, …], where the model is; row by row.
+        head_size: weights of the head, for the bill.
+        partly_seen: whether texts will come whose last tokens are not looked at.
         mode: `packed`, `varlen`, `single` or `stock`; chosen from family and device by default.
         deterministic: see `rerank.engine.encoder.Encoder`.
         rows: the most tokens of a batch, for `deterministic`.
@@ -73,6 +80,9 @@ class Embedder:
         model: Any,
         *,
         pooling: Pooling = "none",
+        head: Head | None = None,
+        head_size: int = 0,
+        partly_seen: bool = False,
         mode: Mode | None = None,
         deterministic: bool = False,
         rows: int = 16_384,
@@ -84,7 +94,11 @@ class Embedder:
         self.model, self.pooling = model, pooling
         self.device: torch.device = model.device
         self.options = Options(deterministic=deterministic, rows=rows)
+        self.head, self.head_size = head, head_size
         self.mode, self.why = choose(model, mode, deterministic=deterministic)
+        if partly_seen and self.mode in ("packed", "varlen") and model.config.model_type in BIASED:
+            self.mode = "single" if self.mode == "packed" or deterministic else "stock"
+            self.why = f"tokens of a {model.config.model_type} that are not looked at"
         check_options(self.mode, self.options, model)
         with torch.inference_mode():
             self.forward_pass = self._make()
@@ -99,7 +113,18 @@ class Embedder:
         """True when a batch costs what its tokens cost, whatever their lengths."""
         return self.forward_pass.packs
 
-    @torch.inference_mode()
+    def run(self, texts: Sequence[Pair]) -> Embedded:
+        """The states of a batch of texts, of which some may be looked at in part.
+
+        Raises:
+            InputError: when one is, and texts are pooled by first tokens.
+        """
+        if self.pooling == "first" and any(text.seen for text in texts):
+            raise InputError("a text that is looked at in part has no pooled first token; use pooling='none'")
+        with torch.inference_mode():
+            output = self.forward_pass.run(texts)
+        return Embedded(output.values, tuple(len(text.ids) for text in texts), output.padded, output.flops)
+
     def embed(self, texts: Sequence[Ids], types: Sequence[Ids] | None = None) -> Embedded:
         """The states of a batch.
 
@@ -108,16 +133,15 @@ class Embedder:
             types: token types of each, where a text is a pair; all 0 by default.
         """
         kinds = [np.zeros_like(ids) for ids in texts] if types is None else types
-        pairs = [Pair(ids, kind, 0) for ids, kind in zip(texts, kinds, strict=True)]
-        output = self.forward_pass.run(pairs)
-        return Embedded(output.values, tuple(len(ids) for ids in texts), output.padded, output.flops)
+        return self.run([Pair(ids, kind, 0) for ids, kind in zip(texts, kinds, strict=True)])
 
     def _make(self) -> Pass:
-        own = StatesPass(self.model, self.pooling, why=self.why, alone=self.mode == "single")
+        alone = self.mode == "single"
+        own = StatesPass(self.model, self.pooling, self.head, self.head_size, why=self.why, alone=alone)
         if self.mode in ("single", "stock"):
             return own
         several = probes(self.model)
         expected = torch.cat([own.run([probe]).values for probe in several])
-        made = without_padding(self.model, self.mode, self.pooling, self.options)
+        made = without_padding(self.model, self.mode, self.pooling, self.options, self.head, self.head_size)
         check_agreement(self.model, made.run(several).values, expected)
         return made

@@ -58,6 +58,8 @@ class ForwardCost:
             head: weights of what sees one row for each text beside the backbone.
             first: whether the last layer is computed for first tokens alone.
         """
+        if not len(backbone.layers):
+            return cls(0, 2 * head, (), 0)
         last = backbone.layers[-1]
         assert not first or isinstance(last, Layer)
         everything = _size(_linears(backbone))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from rerank.engine.encoders.attention import beginnings
 from rerank.engine.encoders.row import Row
 from rerank.kernels.add_norm import add_norm
 
@@ -56,7 +57,10 @@ class Layer(nn.Module):
     def attend(self, hidden: Tensor, row: Row) -> Tensor:
         """[rows, hidden] -> [rows, width]."""
         q, k, v = self._split(self.inward(self.before(hidden)), 3)
-        context: Tensor = self.attention(self.turned(q, row), self.turned(k, row), v, row)
+        q, k = self.turned(q, row), self.turned(k, row)
+        if row.seen is not None:
+            return beginnings(q, k, v, row, self.attention.window)  # type: ignore[arg-type]
+        context: Tensor = self.attention(q, k, v, row)
         return context
 
     def cut(self) -> None:

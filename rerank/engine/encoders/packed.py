@@ -58,7 +58,7 @@ class PackedPass:
         backbone: taken apart for attention text by text; changed: its last layer is cut when only first tokens are
             pooled, and its linear layers are fused where that can be done.
         pooling: what is read of each text.
-        head: applied to what was pooled, or None.
+        head: applied to what was pooled (without pooling, to every token's state), or None.
         head_size: weights of the head, for the bill.
         widths: of everything an activation or a rotary embedding may be computed over.
         fuse: whether linear layers may be fused.
@@ -117,7 +117,8 @@ class PackedPass:
         rows = rows_for(real, self.fewest_rows, self.widths)
         order = sorted(range(len(texts)), key=lengths.__getitem__)  # equal lengths side by side share a call
         values = self._values(row_of([texts[index] for index in order], rows), order)
-        heads = -(-len(texts) // HEAD_ROWS) * HEAD_ROWS
+        pooled = real if self.pooling == "none" else len(texts)
+        heads = -(-pooled // HEAD_ROWS) * HEAD_ROWS
         return Output(values.float(), rows - real, self.cost.flops(rows, lengths, heads))
 
     def _values(self, row: Row, order: Sequence[int]) -> Tensor:
@@ -127,7 +128,10 @@ class PackedPass:
         hidden = self.backbone(row)
         if self.pooling == "first":
             return self._finished(hidden[row.first], order)
-        texts = torch.split(hidden[: int(row.ends[-1])], row.ends.diff().tolist())
+        hidden = hidden[: int(row.ends[-1])]
+        if self.pooling == "none" and self.head is not None:
+            hidden = in_fixed_rows(self.head, hidden.float())
+        texts = torch.split(hidden, row.ends.diff().tolist())
         if self.pooling == "mean":
             return self._finished(torch.stack([text.float().mean(0) for text in texts]), order)
         places = inverse(order).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,13 +79,24 @@ class StatesPass:
     Args:
         model: a backbone.
         pooling: what is read of each text.
+        head: applied to what was pooled (without pooling, to every token's state), or None.
+        head_size: weights of the head, for the bill.
         why: the reason for it, for the ledger.
         alone: one text at a time, without padding, instead of a rectangle.
     """
 
-    def __init__(self, model: Any, pooling: Pooling, *, why: str | None, alone: bool) -> None:
-        self.model, self.pooling, self.packs = model, pooling, alone
-        self.cost = ForwardCost.of_model(model)
+    def __init__(
+        self,
+        model: Any,
+        pooling: Pooling,
+        head: Head | None = None,
+        head_size: int = 0,
+        *,
+        why: str | None,
+        alone: bool,
+    ) -> None:
+        self.model, self.pooling, self.packs, self.head = model, pooling, alone, head
+        self.cost = replace(ForwardCost.of_model(model), per_text=2 * head_size)
         self.execution = ("single" if alone else "stock") + (f" ({why})" if why else "")
 
     def run(self, texts: Sequence[Pair]) -> Output:
@@ -92,16 +104,18 @@ class StatesPass:
         lengths = [len(text.ids) for text in texts]
         several = [[text] for text in texts] if self.packs else [texts]
         hidden = [states for part in several for states in self.model(**rectangle(self.model, part)).last_hidden_state]
-        values = [self._pooled(states[:length]) for states, length in zip(hidden, lengths, strict=True)]
+        pooled = torch.cat([self._pooled(states[:length]) for states, length in zip(hidden, lengths, strict=True)])
+        values = (pooled if self.head is None else in_fixed_rows(self.head, pooled)).cpu()
+        heads = -(-len(pooled) // HEAD_ROWS) * HEAD_ROWS
         if self.packs:
-            return Output(torch.cat(values), 0, self.cost.flops(sum(lengths), lengths, 0))
-        return _output(torch.cat(values), self.cost, lengths, 0)
+            return Output(values, 0, self.cost.flops(sum(lengths), lengths, heads))
+        return _output(values, self.cost, lengths, heads)
 
     def _pooled(self, states: Tensor) -> Tensor:
-        """[tokens, hidden] -> [tokens or 1, hidden], float32 on the CPU."""
+        """[tokens, hidden] -> [tokens or 1, hidden], float32."""
         if self.pooling == "mean":
-            return states.float().mean(0, keepdim=True).cpu()
-        return (states if self.pooling == "none" else states[:1]).float().cpu()
+            return states.float().mean(0, keepdim=True)
+        return (states if self.pooling == "none" else states[:1]).float()
 
 
 def single(model: Any, texts: Sequence[Pair]) -> Tensor:
@@ -117,7 +131,7 @@ def rectangle(model: Any, texts: Sequence[Pair]) -> dict[str, Tensor]:
     for index, text in enumerate(texts):
         ids[index, : len(text.ids)] = text.ids
         types[index, : len(text.ids)] = text.types
-        mask[index, : len(text.ids)] = 1
+        mask[index, : text.seen or len(text.ids)] = 1
     inputs = {"input_ids": ids, "attention_mask": mask}
     if getattr(model.config, "type_vocab_size", 0) > 1 and model.config.model_type != "modernbert":
         inputs["token_type_ids"] = types

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rerank.engine.tokens import Pair
 
-__all__ = ["Row", "Run", "fill", "moved", "row_of", "runs_of"]
+__all__ = ["Row", "Run", "fill", "moved", "row_of", "runs_of", "seen_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Row:
         runs: the texts in order; empty where their lengths are not known on the host (a recorded CUDA graph).
         sets: int32 [sets + 1], where sets of texts that know of each other start among the texts, and at last the
             number of texts; None where texts know nothing of each other.
+        seen: int64 [texts], how many of a text's tokens attention looks at; None: all of all.
     """
 
     ids: Tensor
@@ -50,6 +51,7 @@ class Row:
     longest: int
     runs: tuple[Run, ...] = ()
     sets: Tensor | None = None
+    seen: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -75,14 +77,22 @@ def row_of(texts: Sequence[Pair], rows: int, sets: Sequence[int] | None = None) 
     fill(inputs, texts, lengths, rows)
     ids, types, places = torch.from_numpy(inputs[: 3 * rows].reshape(3, rows))
     ends = None if sets is None else torch.from_numpy(np.cumsum([0, *sets], dtype=np.int32))
-    return Row(ids, types, places, torch.from_numpy(inputs[3 * rows :]), max(lengths), runs_of(lengths), ends)
+    starts = torch.from_numpy(inputs[3 * rows :])
+    return Row(ids, types, places, starts, max(lengths), runs_of(lengths), ends, seen_of(texts))
 
 
 def moved(row: Row, device: torch.device) -> Row:
     """The same on another device."""
     ids, types, places, ends = (tensor.to(device) for tensor in (row.ids, row.types, row.places, row.ends))
-    sets = None if row.sets is None else row.sets.to(device)
-    return Row(ids, types, places, ends, row.longest, row.runs, sets)
+    sets, seen = (None if part is None else part.to(device) for part in (row.sets, row.seen))
+    return Row(ids, types, places, ends, row.longest, row.runs, sets, seen)
+
+
+def seen_of(texts: Sequence[Pair]) -> Tensor | None:
+    """How many tokens of each text are looked at: int64 [texts], or None where all are."""
+    if not any(text.seen for text in texts):
+        return None
+    return torch.tensor([text.seen or len(text.ids) for text in texts])
 
 
 def fill(inputs: NDArray[np.int32], texts: Sequence[Pair], lengths: Sequence[int], rows: int) -> None:
@@ -100,7 +110,8 @@ def fill(inputs: NDArray[np.int32], texts: Sequence[Pair], lengths: Sequence[int
     ends[len(lengths) :] = real
     np.concatenate([text.ids for text in texts], out=tokens[0, :real])
     np.concatenate([text.types for text in texts], out=tokens[1, :real])
-    tokens[2, :real] = np.arange(real) - np.repeat(ends[: len(lengths)], lengths)
+    begins = [text.start for text in texts]
+    tokens[2, :real] = np.arange(real) - np.repeat(ends[: len(lengths)] - np.array(begins, np.int32), lengths)
 
 
 def runs_of(lengths: Sequence[int]) -> tuple[Run, ...]:

@@ -15,13 +15,13 @@ from typing import Any
 
 from torch import nn
 
+from rerank.engine.encoders.lightning import backbone_config, backbone_tokenizer
 from rerank.engine.loading import Loaded, Loading, Shaped, load
 from rerank.errors import CheckpointError
 
 __all__ = ["SetConfig", "backbone_class", "load_set_encoder"]
 
 INTERACTION = "[INT]"
-NOT_OF_THE_BACKBONE = ("model_type", "backbone_model_type", "architectures", "transformers_version", "auto_map")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def load_set_encoder(folder: Path, loading: Loading) -> tuple[Loaded, SetConfig]
         CheckpointError: when weights or the interaction token are missing, or the config is of another kind.
     """
     config, values = SetConfig.read(folder)
-    shaped = Shaped(backbone_class(config), _backbone_config(config, values), _tokenizer(folder))
+    shaped = Shaped(backbone_class(config), backbone_config(config.backbone, values), backbone_tokenizer(folder))
     loaded = load(folder, "backbone", loading, shaped)
     if config.extra_token and INTERACTION not in loaded.tokenizer.get_vocab():
         raise CheckpointError(
@@ -101,20 +101,3 @@ def backbone_class(config: SetConfig) -> Any:
             self.post_init()
 
     return SetBackbone
-
-
-def _backbone_config(config: SetConfig, values: dict[str, Any]) -> Any:
-    import transformers
-
-    kept = {name: value for name, value in values.items() if name not in NOT_OF_THE_BACKBONE}
-    return transformers.AutoConfig.for_model(config.backbone, **kept)
-
-
-def _tokenizer(folder: Path) -> Any:
-    """Its class is lightning-ir's, which adds nothing to the backbone's but how pairs are put together."""
-    import transformers
-
-    made: Any = transformers.PreTrainedTokenizerFast
-    if not (folder / "tokenizer.json").is_file():
-        made = transformers.BertTokenizerFast
-    return made.from_pretrained(folder)

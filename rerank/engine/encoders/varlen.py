@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from rerank.engine.encoders.flops import ForwardCost
 from rerank.engine.encoders.graphs import Graphs
 from rerank.engine.encoders.layers import Backbone, Layer
 from rerank.engine.encoders.packed import Head, Output, Pooling
-from rerank.engine.encoders.row import Row, fill
+from rerank.engine.encoders.row import Row, fill, runs_of, seen_of
 from rerank.engine.tokens import Pair
 
 __all__ = ["Sizes", "VarlenPass", "sizes_of"]
@@ -65,7 +65,7 @@ class VarlenPass:
     Args:
         backbone: taken apart for one kernel over all texts.
         pooling: what is read of each text.
-        head: applied to what was pooled, or None.
+        head: applied to what was pooled (without pooling, to every token's state), or None.
         head_size: weights of the head, for the bill.
         device: of the backbone.
         graphs: whether passes are recorded on CUDA.
@@ -133,12 +133,16 @@ class VarlenPass:
         sizes = self._sizes(lengths)
         host = torch.zeros(sizes.numbers, dtype=torch.int32, pin_memory=self.device.type == "cuda")
         fill(host.numpy(), texts, lengths, sizes.rows)
-        if self.graphs is not None and sizes.rows <= MOST_RECORDED:
+        seen = seen_of(texts)
+        if seen is not None:  # text by text, which no graph can record
+            row = row_from(host.to(self.device, non_blocking=True), sizes)
+            values = self._values(replace(row, runs=runs_of(lengths), seen=seen.to(self.device)))
+        elif self.graphs is not None and sizes.rows <= MOST_RECORDED:
             values = self.graphs(host, sizes)
         else:
             values = self._compute(host.to(self.device, non_blocking=True), sizes)
         wanted = values[: real if self.pooling == "none" else len(texts)]
-        flops = self.cost.flops(sizes.rows, lengths, sizes.texts)
+        flops = self.cost.flops(sizes.rows, lengths, sizes.rows if self.pooling == "none" else sizes.texts)
         return Output(wanted.float().cpu(), sizes.rows - real, flops)
 
     def _sizes(self, lengths: Sequence[int]) -> Sizes:
@@ -148,12 +152,13 @@ class VarlenPass:
         return self.fixed if fits else sizes_of(lengths)  # a text that is too long is alone
 
     def _compute(self, inputs: Tensor, sizes: Sizes) -> Tensor:
-        row = row_from(inputs, sizes)
-        if self.pooling == "none":
-            hidden: Tensor = self.backbone(row)
-            return hidden
-        pooled = self._pooled(row).float()
-        return pooled if self.head is None else self.head(pooled)
+        return self._values(row_from(inputs, sizes))
+
+    def _values(self, row: Row) -> Tensor:
+        pooled: Tensor = self.backbone(row) if self.pooling == "none" else self._pooled(row)
+        if self.head is not None:
+            return self.head(pooled.float())
+        return pooled if self.pooling == "none" else pooled.float()
 
     def _pooled(self, row: Row) -> Tensor:
         """[texts, hidden]; what it is for empty texts is never read."""

@@ -1,0 +1,141 @@
+"""Bi-encoders: one vector for a text, and how near two of them are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from rerank.checkpoints.layouts import Layout, read_layout
+from rerank.cost import Ledger
+from rerank.engine.encoders.heads import Head
+from rerank.engine.encoders.layers import in_fixed_rows
+from rerank.engine.encoders.packed import Pooling
+from rerank.engine.kept import content_hash
+from rerank.engine.tokens import Pair
+from rerank.errors import CheckpointError, InputError
+from rerank.judges.separate import SeparateJudge, check_kind
+from rerank.questions import Bill
+from rerank.registry import unknown
+
+__all__ = ["BiEncoder"]
+
+SIMILARITIES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": lambda one, other: (normalize(one, dim=-1) * normalize(other, dim=-1)).sum(-1),
+    "dot": lambda one, other: (one * other).sum(-1),
+    "euclidean": lambda one, other: -(one - other).square().sum(-1).sqrt(),
+    "manhattan": lambda one, other: -(one - other).abs().sum(-1),
+}
+"""[pairs, dim] twice -> [pairs]; the higher, the nearer."""
+
+
+class BiEncoder(SeparateJudge):
+    """Sentence-transformers' dense encoders (Reimers and Gurevych, 2019, https://arxiv.org/abs/1908.10084).
+
+    Args:
+        folder: in sentence-transformers' layout; of a plain encoder, the mean of the tokens' states.
+        similarity: "cosine", "dot", "euclidean" or "manhattan" (the negative distance); as the checkpoint says by
+            default.
+        options: of `SeparateJudge`.
+    """
+
+    kinds: ClassVar = ("bi-encoder", "encoder")
+    scoring: ClassVar = "bi-encoder 1"
+
+    def __init__(self, folder: str | Path, *, similarity: str | None = None, **options: Any) -> None:
+        check_kind(folder, self.kinds, "bi-encoder")
+        layout = read_layout(Path(folder))
+        if not layout.pooling:
+            layout = replace(layout, pooling=("mean",), similarity="cosine")
+        if similarity is not None and similarity not in SIMILARITIES:
+            raise unknown("similarity", similarity, SIMILARITIES)
+        self.pooling = _checked_pooling(layout, Path(folder))
+        super().__init__(
+            folder, replace(layout, similarity=similarity or layout.similarity), pooling=self.pooling, **options
+        )
+
+    def of_document(self, text: Pair, states: Tensor) -> Tensor:
+        """Its vector: [1, dim]."""
+        return self._vector(text, states, self.documents.prompt_tokens if self.documents.prompt else 0)
+
+    def of_query(self, text: Pair, states: Tensor) -> Tensor:
+        """The same."""
+        return self._vector(text, states, self.queries.prompt_tokens if self.queries.prompt else 0)
+
+    def compare(self, queries: Sequence[Tensor], documents: Sequence[Tensor]) -> list[float]:
+        """How near each pair is."""
+        of = SIMILARITIES[self.layout.similarity]
+        return [of(query, document).item() for query, document in zip(queries, documents, strict=True)]
+
+    def vectors(self, texts: Sequence[str], bill: Bill | None = None) -> NDArray[np.float32]:
+        """Documents' vectors, [texts, dim]: what `rerank.rerankers.feedback` and `diversity` want.
+
+        Raises:
+            InputError: when a text cannot be read.
+        """
+        bill = Ledger() if bill is None else bill
+        asked = list(dict.fromkeys(texts))
+        keys = {text: content_hash("document", text) for text in asked}
+        recalled = dict(zip(asked, self.kept.recall(list(keys.values())), strict=True))
+        found = {text: kept for text, kept in recalled.items() if kept is not None}
+        missing = [text for text in asked if text not in found]
+        pairs: dict[str, Pair] = {}
+        for text, pair in zip(missing, self.documents.of(missing), strict=True):
+            if isinstance(pair, InputError):
+                raise pair
+            pairs[text] = pair
+        for made in self._encoded(pairs, dict.fromkeys(pairs, ""), self.of_document, bill):
+            self.kept.keep({keys[text]: kept for text, kept in made.items()})
+            found.update(made)
+        return np.concatenate([found[text].tensor.numpy() for text in texts])
+
+    def _head(self, head: Head) -> Head | None:
+        self._behind = super()._head(head)
+        return self._behind if self.pooling != "none" else None
+
+    def _vector(self, text: Pair, states: Tensor, prompt: int) -> Tensor:
+        """[1, dim], or every token's state where it is pooled here."""
+        if self.pooling != "none":
+            return states
+        skipped = 0 if self.layout.prompt_pooled else prompt
+        pooled = torch.cat([POOLS[name](states[skipped:], skipped) for name in self.layout.pooling], -1)[None]
+        if self._behind is None:
+            return pooled
+        device = self.embedder.device
+        return in_fixed_rows(self._behind, pooled.to(device)).cpu()
+
+
+def _weighted(states: Tensor, before: int) -> Tensor:
+    """Later tokens count more: by their place, from 1 on."""
+    weights = torch.arange(before + 1, before + len(states) + 1, dtype=torch.float32)[:, None]
+    return (states * weights).sum(0) / weights.sum()
+
+
+POOLS: Mapping[str, Callable[[Tensor, int], Tensor]] = {
+    "cls": lambda states, before: states[0],
+    "mean": lambda states, before: states.mean(0),
+    "max": lambda states, before: states.amax(0),
+    "mean_sqrt_len_tokens": lambda states, before: states.sum(0) / len(states) ** 0.5,
+    "weightedmean": _weighted,
+    "lasttoken": lambda states, before: states[-1],
+}
+"""(states [tokens, hidden], tokens that were left out before them) -> [hidden]"""
+
+
+def _checked_pooling(layout: Layout, folder: Path) -> Pooling:
+    """What the engine pools itself, or "none"."""
+    for name in layout.pooling:
+        if name not in POOLS:
+            raise CheckpointError(f"{folder} pools texts by {name!r}; it may be {', '.join(POOLS)}")
+    if not layout.prompt_pooled:
+        return "none"
+    if layout.pooling == ("cls",):
+        return "first"
+    return "mean" if layout.pooling == ("mean",) else "none"
