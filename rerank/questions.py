@@ -77,7 +77,10 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """The indices picked, best (or worst) first, and the scores of all documents where the model gives them."""
+    """The indices picked, best (or worst) first, and the scores of all documents where the model gives them.
+
+    No index, with a repair that says why, when what the model wrote could not be read.
+    """
 
     indices: tuple[int, ...]
     scores: tuple[float, ...] | None = None

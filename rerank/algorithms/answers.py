@@ -20,7 +20,7 @@ from rerank.questions import (
 )
 from rerank.types import Document, Query
 
-__all__ = ["beats", "best", "both_orders", "graded", "grades", "order", "picked", "probability"]
+__all__ = ["beats", "best", "both_orders", "chosen", "graded", "grades", "order", "picked", "probability"]
 
 
 def both_orders(query: Query, one: Document, other: Document) -> list[Compare]:
@@ -48,11 +48,22 @@ def beats(there: Answer, back: Answer, *, calibrated: bool = False) -> bool | No
 
 
 def best(question: Pick, answer: Answer) -> int:
-    """The index of the one document picked.
+    """The index of the one document picked; the one shown first where what was written could not be read.
 
     Raises:
-        JudgeError: when the judge picked none, several, or one that was not shown.
+        JudgeError: when the judge picked several, or one that was not shown.
     """
+    return chosen(question, answer) or 0
+
+
+def chosen(question: Pick, answer: Answer) -> int | None:
+    """The index of the one document picked; None where what was written could not be read, and was told so.
+
+    Raises:
+        JudgeError: when the judge picked several, one that was not shown, or none without a word.
+    """
+    if isinstance(answer, Picked) and not answer.indices and answer.repairs:
+        return None
     return picked(question, answer)[0]
 
 

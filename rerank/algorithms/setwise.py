@@ -6,18 +6,22 @@ there may be 25 of them.
 
 from __future__ import annotations
 
-from rerank.algorithms.answers import best
+from collections.abc import Callable, Sequence
+
 from rerank.algorithms.heads import check_head, head_then_rest
 from rerank.algorithms.heaps import Steps, best_few, children_of
+from rerank.algorithms.voting import Vote, check_votes
 from rerank.algorithms.windows import wavefront, windows
 from rerank.errors import InputError
-from rerank.questions import Algorithm, Pick, Plan
-from rerank.types import Document, Query, Ranking
+from rerank.questions import Algorithm, Pick, Plan, Question
+from rerank.types import Document, Ranking
 
 __all__ = ["setwise_heapsort", "setwise_sliding"]
 
 
-def _setwise_heapsort(ranking: Ranking, *, head: int = 10, children: int = 2) -> Plan:
+def _setwise_heapsort(
+    ranking: Ranking, *, head: int = 10, children: int = 2, votes: int = 1, shuffle: bool = False, seed: int = 0
+) -> Plan:
     """Find the best `head` with a heap whose nodes have several children, and leave the others below.
 
     One question finds the best of a node and its children. The build asks the subtrees of a level side by side; after
@@ -26,31 +30,39 @@ def _setwise_heapsort(ranking: Ranking, *, head: int = 10, children: int = 2) ->
     Args:
         head: how many positions are put in order.
         children: alternatives beside the parent, from 1 to 25; a question shows children + 1 documents.
+        votes: how often each choice is asked; the most votes win, and the parent stays where nothing can be read.
+        shuffle: show the documents of a choice in a drawn order, as Rank-R1 does (https://arxiv.org/abs/2503.06034).
+        seed: of the orders.
 
     Raises:
-        InputError: when the head holds nothing, or there are too few or too many children.
+        InputError: when the head holds nothing, there are too few or too many children, or no votes.
     """
-    _check(head, children)
+    _check(head, children, votes)
     few = min(head, len(ranking))
+
+    def put(shown: Sequence[Document]) -> Vote:
+        return Vote(ranking.query, shown, votes=votes, shuffle=shuffle, seed=seed)
+
     placed = yield from best_few(
-        ranking.documents, few, children=children, sift=lambda heap, node: _sift(ranking.query, heap, node, children)
+        ranking.documents, few, children=children, sift=lambda heap, node: _sift(heap, node, children, put)
     )
     return head_then_rest(ranking, placed)
 
 
-def _sift(query: Query, heap: list[Document], node: int, children: int) -> Steps:
+def _sift(heap: list[Document], node: int, children: int, put: Callable[[Sequence[Document]], Vote]) -> Steps:
     while below := children_of(node, children, len(heap)):
         family = [node, *below]
-        question = Pick(query, tuple(heap[member] for member in family))
-        [answer] = yield [question]
-        largest = family[best(question, answer)]
+        vote = put([heap[member] for member in family])
+        largest = family[vote.winner((yield [*vote.questions]))]
         if largest == node:
             return
         heap[node], heap[largest] = heap[largest], heap[node]
         node = largest
 
 
-def _setwise_sliding(ranking: Ranking, *, head: int = 10, children: int = 2) -> Plan:
+def _setwise_sliding(
+    ranking: Ranking, *, head: int = 10, children: int = 2, votes: int = 1, shuffle: bool = False, seed: int = 0
+) -> Plan:
     """Let the best rise from the tail, `children` places at a time, once for each position of the head.
 
     The best of children + 1 neighbours goes to their front and the others keep their order, so that ties keep the
@@ -60,28 +72,34 @@ def _setwise_sliding(ranking: Ranking, *, head: int = 10, children: int = 2) -> 
     Args:
         head: how many positions are put in order.
         children: alternatives beside the parent, from 1 to 25; a question shows children + 1 documents.
+        votes: how often each choice is asked; the most votes win, and the parent stays where nothing can be read.
+        shuffle: show the documents of a choice in a drawn order, as Rank-R1 does (https://arxiv.org/abs/2503.06034).
+        seed: of the orders.
 
     Raises:
-        InputError: when the head holds nothing, or there are too few or too many children.
+        InputError: when the head holds nothing, there are too few or too many children, or no votes.
     """
-    _check(head, children)
+    _check(head, children, votes)
     order, few = list(ranking.documents), min(head, len(ranking))
     passes = [windows(len(order), window=children + 1, step=children, first=place) for place in range(few)]
     for parts in wavefront(passes):
-        questions = [Pick(ranking.query, tuple(order[part])) for part in parts]
-        answers = yield [*questions]
-        for part, question, answer in zip(parts, questions, answers, strict=True):
-            order.insert(part.start, order.pop(part.start + best(question, answer)))
+        put = [Vote(ranking.query, order[part], votes=votes, shuffle=shuffle, seed=seed) for part in parts]
+        questions: list[Question] = [question for vote in put for question in vote.questions]
+        answers = yield questions
+        for number, (part, vote) in enumerate(zip(parts, put, strict=True)):
+            winner = vote.winner(answers[number * votes : (number + 1) * votes])
+            order.insert(part.start, order.pop(part.start + winner))
     return head_then_rest(ranking, order[:few])
 
 
-def _check(head: int, children: int) -> None:
+def _check(head: int, children: int, votes: int) -> None:
     check_head(head)
+    check_votes(votes)
     if not 1 <= children <= 25:
         raise InputError(f"children={children}; a question has from 1 to 25, as many as there are letters beside the A")
 
 
-def _exact(count: int, *, head: int = 10, children: int = 2) -> int:
+def _exact(count: int, *, head: int = 10, **others: object) -> int:
     return min(head, count)
 
 

@@ -111,7 +111,7 @@ def _whole(folder: Path, found: Prompt, messages: Sequence[Message], texts: Mapp
     from rerank.judges.text_models import template_of
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    template = template_of(folder, tokenizer, messages, found.answer)
+    template = template_of(folder, tokenizer, messages, found.answer, thinking=found.thinking)
     text = "".join(part if isinstance(part, str) else texts[part.name] for part in template.parts)
     return str(tokenizer.decode(tokenizer(text, add_special_tokens=template.special_tokens)["input_ids"]))
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from rerank.engine import packing
 from rerank.engine.causal import CausalLM
-from rerank.engine.generation import Request, Writer
+from rerank.engine.generation import Request, Writer, Written
 from rerank.engine.loading import Loaded, longest_input
 from rerank.engine.texts.chat import chat
 from rerank.engine.texts.prompt_tokens import Prompt, Template
 from rerank.errors import InputError
 from rerank.judges.bills import Work
-from rerank.judges.text_models import Outcome, Wrote, answer_ids, slots
+from rerank.judges.text_models import GREEDY, Manner, Outcome, Wrote, answer_ids, slots
 from rerank.prompts import Message
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ class CausalText:
         """How it runs, for the ledger."""
         return self.lm.execution
 
-    def template(self, messages: Sequence[Message]) -> Template:
+    def template(self, messages: Sequence[Message], *, thinking: bool = False) -> Template:
         """A conversation by the checkpoint's chat template; a plain prompt as it is.
 
         Raises:
             InputError: when there is no chat template, or the tokenizer ends every text, so that nothing goes on.
         """
-        return causal_template(self.loaded.tokenizer, messages, self.answer)
+        return causal_template(self.loaded.tokenizer, messages, self.answer, thinking=thinking)
 
     def pack(self, lengths: Sequence[int], budget: int) -> list[list[int]]:
         """Several passes at once, which the model cuts itself."""
@@ -78,27 +78,41 @@ class CausalText:
         likely = self.lm.likelihood([prompt.segments for prompt in prompts], texts)
         return likely.log_probs, Work.of(likely.cost)
 
-    def write(self, prompts: Sequence[Prompt], limits: Sequence[int]) -> tuple[list[Outcome], Work]:
-        """What the model writes, greedily."""
-        pairs = zip(prompts, limits, strict=True)
-        asked = [Request(prompt=prompt.segments, max_tokens=most) for prompt, most in pairs]
+    def write(
+        self, prompts: Sequence[Prompt], limits: Sequence[int], manner: Manner = GREEDY, draws: Sequence[int] = ()
+    ) -> tuple[list[Outcome], Work]:
+        """What the model writes, many texts at once."""
+        each = zip(prompts, limits, draws or [0] * len(prompts), strict=True)
+        asked = [_request(prompt, most, manner, draw) for prompt, most, draw in each]
         done = Writer(self.lm, self.loaded.tokenizer).write(asked)
-        texts: list[Outcome] = [
-            text if isinstance(text, Exception) else Wrote(self._decoded(text.ids), text.generated)
-            for text in done.texts
-        ]
+        texts: list[Outcome] = [text if isinstance(text, Exception) else self._wrote(text) for text in done.texts]
         return texts, Work.of(done.cost)
 
-    def _decoded(self, ids: Sequence[int]) -> str:
+    def _wrote(self, text: Written) -> Wrote:
         """Together with the answer's beginning: by itself a piece in the middle may lose the space in front of it."""
-        return str(self.loaded.tokenizer.decode([*self._begun, *ids], skip_special_tokens=True))
+        said = str(self.loaded.tokenizer.decode([*self._begun, *text.ids], skip_special_tokens=True))
+        if text.stop is not None:
+            said = said[: said.rfind(text.stop)]
+        return Wrote(said, text.generated, text.ids, text.stop, text.end == "max tokens")
 
 
-def causal_template(tokenizer: Any, messages: Sequence[Message], answer: str) -> Template:
+def _request(prompt: Prompt, most: int, manner: Manner, draw: int) -> Request:
+    return Request(
+        prompt=prompt.segments,
+        max_tokens=most,
+        temperature=manner.temperature,
+        top_p=manner.top_p,
+        seed=manner.seed,
+        draw=draw,
+        stop=manner.stop,
+    )
+
+
+def causal_template(tokenizer: Any, messages: Sequence[Message], answer: str, *, thinking: bool = False) -> Template:
     """As of `CausalText.template`; the answer's beginning stands at its end."""
     plain = [role == "plain" for role, _ in messages]
     if not any(plain):
-        return chat(tokenizer, [(role, slots(said)) for role, said in messages], answer=answer)
+        return chat(tokenizer, [(role, slots(said)) for role, said in messages], thinking=thinking, answer=answer)
     if len(messages) > 1:
         raise InputError("a plain prompt is one text: say all of it in one turn, or make it a conversation")
     _check_end(tokenizer)

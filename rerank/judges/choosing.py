@@ -69,6 +69,10 @@ def judge_for(prompt: prompts.Prompt) -> str:
     Raises:
         InputError: when it asks for a text, which ranks nothing.
     """
+    if prompt.judge:
+        return prompt.judge
+    if prompt.scale:
+        return "written-score"
     if prompt.asks == "grade":
         return "target-token" if prompt.targets else "likelihood"
     if prompt.fused:

@@ -16,7 +16,7 @@ from rerank.engine.texts.prompt_tokens import Prompt, Slot, Template
 from rerank.errors import CheckpointError
 from rerank.judges.bills import Work
 from rerank.judges.sequence_text import BUDGETS, USUAL
-from rerank.judges.text_models import Outcome, slots
+from rerank.judges.text_models import GREEDY, Manner, Outcome, slots
 from rerank.prompts import Message
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class EncoderText:
         """How it runs, for the ledger."""
         return f"{self.model.execution}, {self.reading.pooling} pooled"
 
-    def template(self, messages: Sequence[Message]) -> Template:
+    def template(self, messages: Sequence[Message], *, thinking: bool = False) -> Template:
         """What is said, one turn a paragraph; the tokenizer adds its end token."""
         parts: list[str | Slot] = []
         for index, (_, said) in enumerate(messages):
@@ -77,7 +77,9 @@ class EncoderText:
         """There is none."""
         raise self._silent()
 
-    def write(self, prompts: Sequence[Prompt], limits: Sequence[int]) -> tuple[list[Outcome], Work]:
+    def write(
+        self, prompts: Sequence[Prompt], limits: Sequence[int], manner: Manner = GREEDY, draws: Sequence[int] = ()
+    ) -> tuple[list[Outcome], Work]:
         """Nothing can be."""
         raise self._silent()
 

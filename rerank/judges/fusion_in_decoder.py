@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from rerank.errors import InputError
-from rerank.judges.bills import Asked, Given
+from rerank.judges.bills import Asked, Work
 from rerank.judges.permutation import SLACK, Permutation
 from rerank.judges.sequence_text import SequenceText
 from rerank.judges.spelling import Spelling
+from rerank.judges.text_models import Outcome
 from rerank.prompts.prompt import Prompt, identifiers
 from rerank.questions import Permuted, Question
 from rerank.types import Document
@@ -73,22 +74,23 @@ class FusionInDecoder(Permutation):
         count = max(len(documents), self.group or 0)
         return [documents[index % len(documents)] for index in range(count)]
 
-    def ask(self, asked: Sequence[Asked]) -> Given:
+    def continued(self, asked: Sequence[Asked]) -> tuple[list[Outcome], Work]:
         """A list each."""
-        limits = [self._most(each.question) for each in asked]
         if not self.constrained:
-            return self.written(asked, limits, self._read)
+            return super().continued(asked)
         spellings = [self._spelling(len(self.shown(each.question))) for each in asked]
 
         def allowed(index: int, ids: Sequence[int]) -> list[int]:
             return spellings[index].next(ids)
 
         assert isinstance(self.model, SequenceText)
-        return self.written(asked, limits, self._read, partial(self.model.write, allowed=allowed))
+        prompts, limits = [each.prompt for each in asked], [self.most(each.question) for each in asked]
+        draws = [each.question.draw for each in asked]
+        return self.model.write(prompts, limits, self.manner, draws, allowed=allowed)
 
-    def _read(self, question: Question, text: str) -> Permuted:
+    def read(self, question: Question, text: str) -> Permuted:
         """Of a document that was shown twice the better place counts; that it was is nobody's mistake."""
-        read = super()._read(question, text)
+        read = super().read(question, text)
         count = len(question.documents)
         seen: set[int] = set()
         groups = []

@@ -56,7 +56,7 @@ class FusionInT5(PromptedJudge):
         """The word whose logit is the grade."""
         return {"targets": f"{self.prompt.targets[0]!r} = token {self.target}"}
 
-    def texts(self, question: Question) -> dict[str, str]:
+    def texts(self, question: Question, *, whole: bool = False) -> dict[str, str]:
         """What the blanks of the prompt say.
 
         Raises:
@@ -68,7 +68,9 @@ class FusionInT5(PromptedJudge):
                 f"prompt {self.prompt.name!r} shows how the stage before scored each document, and it scored none, or "
                 "not all; rerank what a retriever or a scoring reranker gives"
             )
-        return self.prompt.texts(question.query, question.documents, priors=question.priors)
+        return self.prompt.texts(
+            question.query, question.documents, priors=question.priors, wording=self.wording, whole=whole
+        )
 
     def ask(self, asked: Sequence[Asked]) -> Given:
         """One step of the decoder for every document of every set."""

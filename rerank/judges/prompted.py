@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -21,9 +21,10 @@ from rerank.engine.texts.prompt_tokens import Prompt, PromptTokens
 from rerank.engine.texts.text_tokens import TextTokens, store_for
 from rerank.engine.windows import windows_within
 from rerank.errors import CheckpointError, InputError
-from rerank.judges.bills import Asked, Given, Work, charge
+from rerank.judges.bills import Asked, Given, charge
 from rerank.judges.choosing import ASKS
-from rerank.judges.text_models import Outcome, TextModel, loaded_text_model
+from rerank.judges.readings import wanted
+from rerank.judges.text_models import TextModel, loaded_text_model
 from rerank.prompts.prompt import Prompt as PromptFile
 from rerank.prompts.prompt import identifiers
 from rerank.questions import Answer, Bill, Grade, Question
@@ -35,6 +36,9 @@ __all__ = ["PromptedJudge"]
 READING = "texts 2"
 """How queries and documents become tokens, and its version, as `PromptedJudge.scoring` is of an answer."""
 
+CHARACTERS_A_TOKEN = 8
+"""More than most have, so that a text that is cut by its characters is not cut too short."""
+
 
 class PromptedJudge(ABC):
     """A language model that is asked by one prompt. Subclasses say how its answer is read.
@@ -45,6 +49,8 @@ class PromptedJudge(ABC):
         max_tokens: the most tokens of a prompt; documents are cut at their ends to fit, and counted. As many as the
             model reads by default; a T5, whose positions have no end, 512. Where each document is a text of its own
             (fusion in decoder), of each of these.
+        document_tokens: the most tokens of each document, as the prompt's file says by default; all, where it does not.
+        wording: how queries are said, one of the prompt's `wordings`; as it usually says them by default.
         token_budget: the most tokens in a forward pass; changes speed and memory, never a bit of a float32 CPU score.
         device, dtype, quantize, adapter, device_map: as of `rerank.engine.loading.Loading`.
         token_store: a folder in which the token ids of texts are kept for later runs; in memory by default.
@@ -70,6 +76,8 @@ class PromptedJudge(ABC):
         *,
         prompt: str | Path | PromptFile,
         max_tokens: int | None = None,
+        document_tokens: int | None = None,
+        wording: str | None = None,
         token_budget: int | None = None,
         device: str | None = None,
         dtype: str | None = None,
@@ -86,6 +94,10 @@ class PromptedJudge(ABC):
                 f"{self.folder} is a T5 encoder with a score head, which has no words to be asked for; leave out the "
                 "judge, or say 'score-head'"
             )
+        self.document_tokens = _document_tokens(document_tokens, self.prompt)
+        self.wording = wording
+        said = self.prompt.wording_of(wording) if wording else ""  # refused, if unknown, before a model is loaded
+        self._showing = _showing(said, self.document_tokens, self.prompt)
         loading = Loading(device, dtype, quantize, adapter, device_map)
         self.model: TextModel = self._loaded(loading)
         self.tokenizer = self.model.loaded.tokenizer
@@ -102,28 +114,6 @@ class PromptedJudge(ABC):
     @abstractmethod
     def ask(self, asked: Sequence[Asked]) -> Given:
         """The answers of one batch, in the order asked."""
-
-    def written(
-        self,
-        asked: Sequence[Asked],
-        limits: Sequence[int],
-        read: Callable[[Question, str], Answer],
-        write: Callable[[Sequence[Prompt], Sequence[int]], tuple[list[Outcome], Work]] | None = None,
-    ) -> Given:
-        """What `ask` gives where the model writes its answers.
-
-        Args:
-            asked: the questions.
-            limits: the most tokens that each answer may have.
-            read: an answer from its text, the beginning that the prompt gives it included.
-            write: how the model is asked, where it is not by its prompts and limits alone.
-        """
-        texts, work = (write or self.model.write)([each.prompt for each in asked], limits)
-        answers = [
-            text if isinstance(text, Exception) else read(each.question, text.text)
-            for each, text in zip(asked, texts, strict=True)
-        ]
-        return Given(answers, work, [0 if isinstance(text, Exception) else text.tokens for text in texts])
 
     @property
     def options(self) -> dict[str, str]:
@@ -144,7 +134,7 @@ class PromptedJudge(ABC):
             checkpoints.fingerprint(self.folder),
             *self.prompt.identity,
             f"chat={getattr(self.tokenizer, 'chat_template', None)!r}",
-            *(f"{name}={value}" for name, value in self.options.items()),
+            *(f"{name}={value}" for name, value in {**self._showing, **self.options}.items()),
             f"max_tokens={self.max_tokens}",
             f"dtype={loaded.model.dtype}",
             f"device={loaded.model.device.type}",
@@ -167,6 +157,7 @@ class PromptedJudge(ABC):
             **self.model.loaded.choices,
             "execution": self.model.execution,
             "prompt": self.prompt.name,
+            **self._showing,
             **self.options,
             "max tokens": str(self.max_tokens),
             "token budget": str(self.token_budget),
@@ -208,7 +199,7 @@ class PromptedJudge(ABC):
                 "is written; allow more, or write less"
             )
         shown = self.shown(question)
-        rendered = self._rendered(self.texts(question), len(shown), most)
+        rendered = self._rendered(self.texts(question), len(shown), most, self.texts(question, whole=True))
         return replace(rendered, renamed=self.prompt.identifiers_in(question.query, shown))
 
     def windows(
@@ -235,23 +226,28 @@ class PromptedJudge(ABC):
         if room < 1:
             self.check_queries([query])
             raise InputError(f"query {query.query_id!r} leaves no room for a document within {self.max_tokens} tokens")
+        room = min(room, self.document_tokens or room)
         over = partial(self._over, query)
         return windows_within(texts, document, room, window=max_tokens, stride=stride, over=over)
 
     def _over(self, query: Query, piece: Document) -> int:
-        """How many tokens too many the prompt of a piece has, or words where the prompt shows only so many."""
-        texts = self.prompt.texts(query, [piece])
-        tokens = len(self.templates(1).render(texts)) + self.room(Grade(query, piece)) - self.max_tokens
-        words = 0 if self.prompt.words is None else len(piece.full_text.split()) - self.prompt.words
-        return max(tokens, words) if words > 0 else tokens
+        """How many tokens too many a piece has, so far as is sure, for all of it to be shown."""
+        rendered = self.templates(1).render(self.prompt.texts(query, [piece], wording=self.wording))
+        tokens = len(rendered) + self.room(Grade(query, piece)) - self.max_tokens
+        text, limits = piece.full_text, self.prompt
+        words = 0 if limits.words is None else len(text.split()) - limits.words
+        rest = 0 if limits.characters is None else len(" ".join(text.split())) - limits.characters
+        more = max(words, -(-rest // CHARACTERS_A_TOKEN))
+        return max(tokens, more) if more > 0 else tokens
 
     def shown(self, question: Question) -> Sequence[Document]:
         """The documents of a question as the prompt shows them."""
         return question.documents
 
-    def texts(self, question: Question) -> dict[str, str]:
-        """What the blanks of the prompt say."""
-        return self.prompt.texts(question.query, self.shown(question), getattr(question, "count", 1))
+    def texts(self, question: Question, *, whole: bool = False) -> dict[str, str]:
+        """What the blanks of the prompt say; `whole` as of `Prompt.texts`."""
+        shown = self.shown(question)
+        return self.prompt.texts(question.query, shown, wanted(question), wording=self.wording, whole=whole)
 
     def check_queries(self, queries: Sequence[Query]) -> None:
         """Refuse queries that leave no room for a document, before any work is done.
@@ -272,7 +268,7 @@ class PromptedJudge(ABC):
     def _unreadable(self, query: Query) -> InputError | None:
         shown = [Document("a", "a")] * (2 if self.prompt.shows is None else self.prompt.shows)
         try:
-            self._rendered(self.prompt.texts(query, shown), len(shown), self.max_tokens)
+            self._rendered(self.prompt.texts(query, shown, wording=self.wording), len(shown), self.max_tokens)
         except InputError as error:
             return error
         return None
@@ -286,13 +282,17 @@ class PromptedJudge(ABC):
             )
         return loaded_text_model(self.folder, loading, self.prompt.answer)
 
-    def _rendered(self, texts: Mapping[str, str], documents: int, most: int) -> Prompt:
+    def _rendered(
+        self, texts: Mapping[str, str], documents: int, most: int, whole: Mapping[str, str] | None = None
+    ) -> Prompt:
+        limits = {"max_tokens": most, "document_tokens": self.document_tokens}
         if self.prompt.fused:
-            return fused([self._text(index) for index in range(documents)], texts, max_tokens=most)
-        return self.templates(documents).render(texts, max_tokens=most)
+            return fused([self._text(index) for index in range(documents)], texts, whole=whole, **limits)
+        return self.templates(documents).render(texts, whole=whole, **limits)
 
     def _template(self, documents: int) -> PromptTokens:
-        return PromptTokens(self._borders, self.model.template(self.prompt.render(documents)))
+        said = self.prompt.render(documents)
+        return PromptTokens(self._borders, self.model.template(said, thinking=self.prompt.thinking))
 
     def _text_of(self, index: int) -> PromptTokens:
         """The text of one document, where each has its own."""
@@ -333,3 +333,15 @@ class PromptedJudge(ABC):
         if not 1 <= asked <= self.model.longest:
             raise InputError(f"max_tokens={asked}, but {self.folder.name} reads from 1 to {self.model.longest} tokens")
         return asked
+
+
+def _document_tokens(asked: int | None, prompt: PromptFile) -> int | None:
+    if asked is not None and asked < 1:
+        raise InputError(f"document_tokens={asked} leaves nothing of a document; allow at least 1")
+    return prompt.tokens if asked is None else asked
+
+
+def _showing(wording: str, tokens: int | None, prompt: PromptFile) -> dict[str, str]:
+    """How queries and documents are shown, where that is not as the prompt usually shows them."""
+    own = {} if tokens == prompt.tokens else {"document tokens": str(tokens)}
+    return {**({"wording": wording} if wording else {}), **own}

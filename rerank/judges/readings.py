@@ -7,9 +7,21 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from rerank.errors import InputError
-from rerank.prompts.prompt import Prompt
-from rerank.prompts.reading import read_choice, read_choices, read_order
-from rerank.questions import Answer, Compare, Compared, Graded, Permuted, Pick, Picked, Question
+from rerank.prompts.grading import read_grade, read_grades
+from rerank.prompts.prompt import Prompt, identifiers
+from rerank.prompts.reading import read_choice, read_choices, read_exact_choice, read_order
+from rerank.questions import (
+    Answer,
+    Compare,
+    Compared,
+    Graded,
+    GradedSet,
+    GradeSet,
+    Permuted,
+    Pick,
+    Picked,
+    Question,
+)
 
 __all__ = [
     "by_choice",
@@ -21,6 +33,8 @@ __all__ = [
     "log_shares",
     "ordered",
     "picked",
+    "wanted",
+    "written_grade",
     "written_list",
     "written_pick",
 ]
@@ -68,13 +82,29 @@ def ordered(scores: Sequence[float], repairs: Sequence[str] = ()) -> Permuted:
     return Permuted(tuple((index,) for index in order), tuple(scores), tuple(repairs))
 
 
-def written_pick(text: str, labels: Sequence[str], count: int = 1) -> Picked:
-    """The documents that an answer names; where it names none, the ones shown first, which counts as a repair."""
+def wanted(question: Question) -> int:
+    """How many documents a question wants to be chosen."""
+    return question.count if isinstance(question, Pick) else 1
+
+
+def written_pick(text: str, labels: Sequence[str], count: int = 1, *, exact: bool = False) -> Picked:
+    """The documents that an answer names, in Rank-R1's form alone if `exact`.
+
+    Where it names none it is nothing, with a repair; of several that were wanted, those shown first fill up.
+    """
     if count > 1:
         indices, several = read_choices(text, labels, count)
         return Picked(indices, repairs=several)
-    choice, repairs = read_choice(text, labels)
-    return Picked((choice or 0,), repairs=repairs)
+    choice, repairs = (read_exact_choice if exact else read_choice)(text, labels)
+    return Picked(() if choice is None else (choice,), repairs=repairs)
+
+
+def written_grade(question: Question, text: str, prompt: Prompt) -> Graded | GradedSet:
+    """The grade, or those of a group, on the prompt's scale, by the rules of `rerank.prompts.grading`."""
+    if isinstance(question, GradeSet):
+        names = identifiers(prompt.identifiers, len(question.documents))
+        return GradedSet(*read_grades(text, names, prompt.scale))
+    return Graded(*read_grade(text, prompt.scale))
 
 
 def written_list(text: str, labels: Sequence[str], *, best_last: bool = False) -> Permuted:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from rerank.engine import packing
 from rerank.engine.loading import Loaded, longest_input
-from rerank.engine.seq2seq import EncoderDecoder
+from rerank.engine.seq2seq import EncoderDecoder, Sampling
 from rerank.engine.t5.across import Across
 from rerank.engine.t5.choice import Allowed
 from rerank.engine.texts.prompt_tokens import Prompt, Slot, Template
 from rerank.judges.bills import Work
-from rerank.judges.text_models import Outcome, Wrote, answer_ids, slots
+from rerank.judges.text_models import GREEDY, Manner, Outcome, Wrote, answer_ids, slots
 from rerank.prompts import Message
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ __all__ = ["SequenceText", "paragraphs"]
 
 USUAL = 512
 """What a T5 reads by default: its positions have no end, and it was trained on so many."""
+
+DRAWS = 2**32
+"""Draws of a seed that are told apart from those of the next."""
 
 BUDGETS = {"cpu": 4096, "cuda": 16_384}
 
@@ -50,8 +53,8 @@ class SequenceText:
         """How it runs, for the ledger."""
         return self.model.execution
 
-    def template(self, messages: Sequence[Message]) -> Template:
-        """What is said, one turn a paragraph; the tokenizer adds its end token."""
+    def template(self, messages: Sequence[Message], *, thinking: bool = False) -> Template:
+        """What is said, one turn a paragraph; the tokenizer adds its end token. There is no template to ask."""
         return paragraphs(messages)
 
     def pack(self, lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -77,15 +80,33 @@ class SequenceText:
         return list(likely.log_probs), Work(likely.tokens, likely.padded, likely.flops)
 
     def write(
-        self, prompts: Sequence[Prompt], limits: Sequence[int], *, allowed: Allowed | None = None
+        self,
+        prompts: Sequence[Prompt],
+        limits: Sequence[int],
+        manner: Manner = GREEDY,
+        draws: Sequence[int] = (),
+        *,
+        allowed: Allowed | None = None,
     ) -> tuple[list[Outcome], Work]:
-        """What the decoder writes, greedily; `allowed` as of `EncoderDecoder.generate`."""
+        """What the decoder writes. It goes on behind a string that ends an answer, which costs and changes nothing.
+
+        `allowed` is as of `EncoderDecoder.generate`.
+        """
+        seeds = [manner.seed * DRAWS + draw for draw in draws or [0] * len(prompts)]
+        sampling = Sampling(seeds, manner.temperature, manner.top_p) if manner.temperature else None
         groups = [prompt.texts for prompt in prompts]
-        written = self.model.generate(groups, max_tokens=max(limits), allowed=allowed, prefix=self.prefix)
-        texts: list[Outcome] = [
-            Wrote(self._decoded(ids[:most]), len(ids[:most])) for ids, most in zip(written.texts, limits, strict=True)
-        ]
-        return texts, Work(written.tokens, written.padded, written.flops, calls=1 + written.steps)
+        written = self.model.generate(
+            groups, max_tokens=max(limits), allowed=allowed, prefix=self.prefix, sampling=sampling
+        )
+        texts = [self._wrote(ids, most, manner.stop) for ids, most in zip(written.texts, limits, strict=True)]
+        return [*texts], Work(written.tokens, written.padded, written.flops, calls=1 + written.steps)
+
+    def _wrote(self, ids: Sequence[int], most: int, stop: Sequence[str]) -> Wrote:
+        text = self._decoded(ids[:most])
+        found = min((each for each in stop if each in text), key=text.index, default=None)
+        if found is not None:
+            text = text[: text.index(found)]
+        return Wrote(text, len(ids[:most]), tuple(ids[:most]), found, found is None and len(ids) >= most)
 
     def _decoded(self, ids: Sequence[int]) -> str:
         """Together with the answer's beginning, whose spaces it keeps."""

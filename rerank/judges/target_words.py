@@ -75,9 +75,15 @@ def spaces(behind: str) -> tuple[str, ...]:
 
 
 def _behind(tokenizer: Any, text: str, behind: str) -> tuple[int, ...]:
-    """What a text adds to the tokens of the one in front; nothing when it changes those."""
+    """What a text adds to the tokens of the one in front; nothing when it changes those.
+
+    White space at the end of a prompt is tokens already, and what is written goes on behind them: a tokenizer that
+    would cut it otherwise in front of a word changes nothing of that.
+    """
     before, whole = _ids(tokenizer, behind) if behind else (), _ids(tokenizer, behind + text)
-    return whole[len(before) :] if whole[: len(before)] == before else ()
+    if whole[: len(before)] == before:
+        return whole[len(before) :]
+    return _ids(tokenizer, text) if behind[-1:].isspace() else ()
 
 
 def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:

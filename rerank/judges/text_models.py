@@ -17,15 +17,56 @@ from rerank.prompts import Blank, Message
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Outcome", "TextModel", "Wrote", "answer_ids", "loaded_text_model", "slots", "template_of"]
+__all__ = [
+    "GREEDY",
+    "Manner",
+    "Outcome",
+    "TextModel",
+    "Wrote",
+    "answer_ids",
+    "loaded_text_model",
+    "slots",
+    "template_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How texts are written.
+
+    Args:
+        temperature: 0 takes the likeliest token; anything above draws.
+        top_p: draws from the likeliest tokens that have this much probability together.
+        seed: of what is drawn.
+        stop: strings at which a text ends, themselves left out of it.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+GREEDY = Manner()
 
 
 @dataclass(frozen=True, slots=True)
 class Wrote:
-    """An answer from its beginning, without special tokens; and how many tokens were written, the end included."""
+    """What was written.
+
+    Args:
+        text: an answer from its beginning, without special tokens and without the string that ended it.
+        tokens: how many were written, the end included.
+        ids: those of them that are text, the tokens of the string that ended it among them.
+        stop: the string that ended it, or None.
+        cut: it ended because there were no more tokens for it.
+    """
 
     text: str
     tokens: int
+    ids: tuple[int, ...] = ()
+    stop: str | None = None
+    cut: bool = False
 
 
 Outcome: TypeAlias = "Wrote | Exception"
@@ -52,8 +93,8 @@ class TextModel(Protocol):
     def execution(self) -> str:
         """How it runs, for the ledger."""
 
-    def template(self, messages: Sequence[Message]) -> Template:
-        """A rendered prompt as this model reads it."""
+    def template(self, messages: Sequence[Message], *, thinking: bool = False) -> Template:
+        """A rendered prompt as this model reads it; `thinking` as of `rerank.engine.texts.chat`."""
 
     def pack(self, lengths: Sequence[int], budget: int) -> list[list[int]]:
         """Which prompts are asked about at once."""
@@ -64,8 +105,16 @@ class TextModel(Protocol):
     def likelihood(self, prompts: Sequence[Prompt], texts: Sequence[Sequence[int]]) -> tuple[list[Tensor], Work]:
         """The log-probability of each token of each continuation."""
 
-    def write(self, prompts: Sequence[Prompt], limits: Sequence[int]) -> tuple[list[Outcome], Work]:
-        """What the model writes, greedily, at most so many tokens each; or what went wrong with one."""
+    def write(
+        self, prompts: Sequence[Prompt], limits: Sequence[int], manner: Manner = GREEDY, draws: Sequence[int] = ()
+    ) -> tuple[list[Outcome], Work]:
+        """What the model writes, at most so many tokens each; or what went wrong with one.
+
+        Args:
+            prompts, limits: one of each for a text.
+            manner: how all of them are written.
+            draws: which draw each is; 0 by default. Another draw is another sample.
+        """
 
 
 def loaded_text_model(folder: Path, loading: Loading, answer: str = "") -> TextModel:
@@ -96,7 +145,9 @@ def loaded_text_model(folder: Path, loading: Loading, answer: str = "") -> TextM
     raise CheckpointError(f"{folder} is a {kind}, which answers no prompt; leave out judge and prompt")
 
 
-def template_of(folder: Path, tokenizer: Any, messages: Sequence[Message], answer: str) -> Template:
+def template_of(
+    folder: Path, tokenizer: Any, messages: Sequence[Message], answer: str, *, thinking: bool = False
+) -> Template:
     """A rendered prompt as a checkpoint reads it, by what its config says it is; no weight is loaded for it.
 
     The beginning of an answer stands behind a causal model's prompt; a T5's is its decoder's.
@@ -112,7 +163,7 @@ def template_of(folder: Path, tokenizer: Any, messages: Sequence[Message], answe
     if kind == "encoder-decoder":
         return paragraphs(messages)
     if kind in ("causal", "score-head"):
-        return causal_template(tokenizer, messages, answer)
+        return causal_template(tokenizer, messages, answer, thinking=thinking)
     raise CheckpointError(f"{folder} is a {kind}, which answers no prompt; leave out judge and prompt")
 
 

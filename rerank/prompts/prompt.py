@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
@@ -10,11 +10,14 @@ from string import Formatter
 from types import MappingProxyType
 from typing import TypeAlias
 
+from rerank import registry
 from rerank.errors import InputError
+from rerank.prompts.shortening import count_identifiers, shortened, without_identifiers
+from rerank.prompts.speech import opens_thought
 from rerank.registry import unknown
 from rerank.types import Document, Query
 
-__all__ = ["IDENTIFIERS", "KINDS", "Blank", "Message", "Prompt", "Turn", "identifiers", "without_identifiers"]
+__all__ = ["IDENTIFIERS", "KINDS", "Blank", "Message", "Prompt", "Turn", "identifiers"]
 
 KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -31,11 +34,10 @@ KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
 FIELDS = frozenset({"query", "instruction", "count", "example", "wanted"})
 IN_A_LIST = frozenset({"identifier", "text"})
 FOR_EACH = IN_A_LIST | {"query", "title", "prior"}
+IN_A_WORDING = frozenset({"query", "instruction"})
 IDENTIFIERS = ("numbers", "letters")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-BRACKETED = re.compile("[\\[［]([\\s\u200b-\u200f\u2060\ufeff]*\\w{1,3}[\\s\u200b-\u200f\u2060\ufeff]*)[\\]］]")
-"""As answers are read, and in the disguises that tokenizers see through: full-width brackets, invisible characters."""
-SAID_ELSEWHERE = ("name", "source", "description", "targets")
+SAID_ELSEWHERE = ("name", "source", "description", "targets", "wordings", "judge", "new_tokens")
 """Of a prompt file, what no model sees."""
 
 
@@ -90,9 +92,18 @@ class Prompt:
         targets: the words whose probability is the answer, the better first; empty when the answer is written.
         answer: how the model's answer begins; it is put there for it.
         instruction: what {instruction} says when the query brings none.
-        words: the most words of a document, as published; None: all.
-        worst: of a choice: whether it asks for the worst document instead of the best.
         best_last: the order that the model writes ends with the most relevant document (ListT5).
+        wording: what {query} says, with {query} and {instruction}: for models that read an instruction as part of the
+            query. The query's text by default.
+        wordings: other wordings by name, such as one for each collection.
+        words, characters, tokens: the most of a document, as published, tokens in the model's own; None: all.
+        scale: the lowest and the highest grade that is written; empty when none is.
+        worst: it asks for the worst document, not the best.
+        exact: an answer counts only as "<think>…</think><answer>[3]</answer>", an identifier and nothing else in it.
+        thinking: the chat template is to let the model think, where it asks (`enable_thinking`).
+        stop: strings at which an answer ends; they are no part of it.
+        new_tokens: the most tokens of an answer, as published; None: what its judge usually allows.
+        judge: the name of the judge that asks it when none is named; that of its kind by default.
         description: one line for a person who chooses.
 
     Raises:
@@ -109,8 +120,18 @@ class Prompt:
     targets: tuple[str, ...] = ()
     answer: str = ""
     instruction: str = ""
+    wording: str = ""
+    wordings: Mapping[str, str] = dataclasses.field(default_factory=dict)
     words: int | None = None
+    characters: int | None = None
+    tokens: int | None = None
+    scale: tuple[float, ...] = ()
     worst: bool = False
+    exact: bool = False
+    thinking: bool = False
+    stop: tuple[str, ...] = ()
+    new_tokens: int | None = None
+    judge: str = ""
     description: str = ""
     best_last: bool = False
 
@@ -131,6 +152,8 @@ class Prompt:
                 raise InputError(f"prompt {self.name!r}: [document] never shows {{text}}")
         if self.shows_priors and self.asks != "grade-set":
             raise InputError(f"prompt {self.name!r} asks to {self.asks}, and {{prior}} is for prompts that grade a set")
+        self._check_wordings()
+        self._check_answers()
 
     @property
     def shows(self) -> int | None:
@@ -186,22 +209,31 @@ class Prompt:
         return tuple(messages)
 
     def texts(
-        self, query: Query, documents: Sequence[Document], wanted: int = 1, priors: Sequence[float] | None = None
+        self,
+        query: Query,
+        documents: Sequence[Document],
+        wanted: int = 1,
+        priors: Sequence[float] | None = None,
+        *,
+        wording: str | None = None,
+        whole: bool = False,
     ) -> dict[str, str]:
         """What the blanks say, by name.
 
-        Args:
-            query, documents: that are shown.
-            wanted: how many documents are to be chosen, where that is asked.
-            priors: what the stage before made of each document, from 0 to 1, for a prompt that shows it.
-
         In lists whose identifiers stand in brackets, brackets in texts that look like identifiers become parentheses:
         a passage that cites [3] would otherwise be read as naming a document.
+
+        Args:
+            query, documents: what is shown.
+            wanted: how many of them are to be chosen, where that is asked.
+            priors: what the stage before made of each document, from 0 to 1, for a prompt that shows it.
+            wording: how the query is said, one of `wordings`; None: as the prompt usually says it.
+            whole: documents as they would be were they not too long for what was published.
         """
         clean = without_identifiers if self._lists else str
         apart = "title" in self._for_each
         bodies = [document.text if apart else document.full_text for document in documents]
-        shown = [clean(_first_words(body, self.words)) for body in bodies]
+        shown = [clean(self._shown(body, whole)) for body in bodies]
         more: dict[str, str] = {}
         if apart:
             more |= {f"title {index}": clean(document.title) for index, document in enumerate(documents, start=1)}
@@ -209,12 +241,17 @@ class Prompt:
             known = priors if priors is not None else [0.0] * len(documents)
             more |= {f"prior {index}": str(int(100 * prior)) for index, prior in enumerate(known, start=1)}
         return {
-            "query": clean(query.text),
+            "query": self._worded(query, wording, clean(query.text)),
             "instruction": query.instruction or self.instruction,
             "wanted": str(wanted),
             **{f"document {index}": text for index, text in enumerate(shown, start=1)},
             **more,
         }
+
+    @property
+    def opens_thought(self) -> bool:
+        """Whether it ends with the beginning of a thought."""
+        return opens_thought(self.turns[-1].text + self.answer)
 
     def complete_list(self, documents: int) -> str:
         """A list that names every document as they are named where they are shown: "[1] > [2]", or by "PASSAGE1 ="."""
@@ -236,12 +273,55 @@ class Prompt:
         """How many brackets of these texts `texts` turns into parentheses."""
         if not self._lists:
             return 0
-        shown = [query.text, *(_first_words(document.full_text, self.words) for document in documents)]
-        return sum(len(BRACKETED.findall(text)) for text in shown)
+        shown = [query.text, *(self._shown(document.full_text, whole=False) for document in documents)]
+        return sum(count_identifiers(text) for text in shown)
 
     @property
     def _lists(self) -> bool:
         return "documents" in KINDS[self.asks]
+
+    def wording_of(self, name: str | None) -> str:
+        """A wording by its name; the usual one for None, which may be empty.
+
+        Raises:
+            UnknownName: when there is none of that name.
+        """
+        if name is not None and name not in self.wordings:
+            raise unknown(f"wording of prompt {self.name!r}", name, self.wordings)
+        return self.wording if name is None else self.wordings[name]
+
+    def _worded(self, query: Query, name: str | None, text: str) -> str:
+        wording = self.wording_of(name)
+        if not wording:
+            return text
+        said = {"query": text, "instruction": query.instruction or self.instruction}
+        return "".join(before + (said[field] if field else "") for before, field in _pieces(wording)).rstrip(" ")
+
+    def _shown(self, text: str, whole: bool) -> str:
+        if self.words is None and self.characters is None:
+            return text
+        most = None if whole else self.words, None if whole else self.characters
+        return shortened(text, *most)
+
+    def _check_wordings(self) -> None:
+        for wording in filter(None, (self.wording, *self.wordings.values())):
+            if "query" not in _fields(self.name, "wording", wording, IN_A_WORDING):
+                raise InputError(f"prompt {self.name!r}: the wording {wording[:40]!r} never says {{query}}")
+
+    def _check_answers(self) -> None:
+        for name in ("words", "characters", "tokens", "new_tokens"):
+            if (limit := getattr(self, name)) is not None and limit < 1:
+                raise InputError(f"prompt {self.name!r}: {name} = {limit} leaves nothing; it is 1 or more")
+        if self.judge and self.judge not in registry.names("judge"):
+            raise unknown("judge", self.judge, registry.names("judge"))
+        if self.scale and (len(self.scale) != 2 or self.scale[0] >= self.scale[1]):
+            raise InputError(
+                f"prompt {self.name!r}: scale = {list(self.scale)}; it is the lowest grade and the highest"
+            )
+        if self.scale and (self.asks not in ("grade", "grade-set") or self.targets):
+            raise InputError(f"prompt {self.name!r}: a scale is of grades that are written, without targets")
+        if (self.worst or self.exact) and self.asks != "pick":
+            raise InputError(f"prompt {self.name!r}: worst and exact are of prompts that ask to pick")
 
     def _checked(self, turn: Turn) -> list[str]:
         if turn.role not in ("system", "user", "assistant", "plain"):
@@ -295,19 +375,10 @@ def identifiers(kind: str, count: int) -> list[str]:
     return list(LETTERS[:count])
 
 
-def without_identifiers(text: str) -> str:
-    """A text in which nothing in brackets can be taken for an identifier: [3] becomes (3)."""
-    return BRACKETED.sub(r"(\1)", text)
-
-
 def _example(kind: str, count: int) -> str:
     """An order that is not the one shown, as prompts give it to explain the format: [2] > [1]."""
     first, second = identifiers(kind, 2)
     return f"[{second}] > [{first}]" if count != 1 else f"[{first}]"
-
-
-def _first_words(text: str, words: int | None) -> str:
-    return text if words is None else " ".join(text.split()[:words])
 
 
 def _pieces(text: str) -> list[tuple[str, str | None]]:

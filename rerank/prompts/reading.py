@@ -1,7 +1,8 @@
 """Reading what a model wrote: an order, a choice, a winner. What is wrong is repaired by stated rules, and told.
 
 No answer is thrown away for its form. Each repair is a line for the ledger; an answer that says nothing at all is
-repaired into the order that was shown, or is None where there is nothing to fall back on.
+repaired into the order that was shown, or is None where there is nothing to fall back on. Why it says nothing is told
+too: its thought was cut off, it is empty, or nothing in it could be read.
 """
 
 from __future__ import annotations
@@ -9,20 +10,26 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["read_choice", "read_choices", "read_order", "read_winner", "read_word", "said"]
+from rerank.prompts.speech import said, thought_cut_off
 
-THOUGHT = re.compile(r"^.*</think>", re.DOTALL | re.IGNORECASE)
-ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
+__all__ = [
+    "plain_name",
+    "read_choice",
+    "read_choices",
+    "read_exact_choice",
+    "read_order",
+    "read_winner",
+    "read_word",
+    "why_nothing",
+]
+
+EXACT = re.compile(r"<think>.*?</think>\s*<answer>(.*?)</answer>", re.DOTALL)
 BRACKETS = re.compile(r"\[\s*(\w{1,4})\s*\]")
 NUMBER = re.compile(r"\d+")
 LETTER = re.compile(r"(?<![^\W_])[A-Za-z](?![^\W_])")
-
-
-def said(text: str) -> str:
-    """What an answer says without its thoughts: behind `</think>`, and inside `<answer>` where there is one."""
-    spoken = THOUGHT.sub("", text)
-    found = ANSWER.findall(spoken)
-    return str(found[-1] if found else spoken).strip()
+WORD = re.compile(r"\w")
+LONGEST = 99
+"""Digits of a number that may be an identifier; Python itself refuses to read thousands of them."""
 
 
 def read_order(
@@ -48,7 +55,7 @@ def read_order(
     twice = unknown = 0
     named = _identifiers(_line(said(text)), letters=not names[0].isdigit() if names else False)
     for found, tied in _turned(named) if best_last else named:
-        index = where.get(_plain(found))
+        index = where.get(plain_name(found))
         if index is None:
             unknown += 1
         elif index in seen:
@@ -61,11 +68,10 @@ def read_order(
                 groups.append([index])
     missing = [index for index in range(len(names)) if index not in seen]
     groups += [[index] for index in missing]
-    repairs = [
-        f"{count} {what}"
-        for count, what in ((twice, "named twice"), (unknown, "not there"), (len(missing), "not named"))
-        if count
-    ]
+    counted = ((twice, "named twice"), (unknown, "not there"), (len(missing), "not named"))
+    repairs = [f"{count} {what}" for count, what in counted if count]
+    if names and not seen:
+        repairs.insert(0, why_nothing(text))
     return tuple(tuple(sorted(group)) for group in groups), tuple(repairs)
 
 
@@ -76,7 +82,7 @@ def read_choice(text: str, names: Sequence[str]) -> tuple[int | None, tuple[str,
     """
     known = _known(text, names)
     if not known:
-        return None, ("no choice that could be read",)
+        return None, (f"no choice: {why_nothing(text)}",)
     return known[0], (f"{len(known)} named, the first taken",) if len(known) > 1 else ()
 
 
@@ -99,8 +105,21 @@ def _known(text: str, names: Sequence[str]) -> list[int]:
     """Which documents an answer names, each once."""
     where = {name.upper(): index for index, name in enumerate(names)}
     letters = bool(names) and not names[0].isdigit()
-    found = [_plain(name) for name, _ in _identifiers(said(text), letters=letters)]
+    found = [plain_name(name) for name, _ in _identifiers(said(text), letters=letters)]
     return list(dict.fromkeys(where[name] for name in found if name in where))
+
+
+def read_exact_choice(text: str, names: Sequence[str]) -> tuple[int | None, tuple[str, ...]]:
+    """The one document that an answer of Rank-R1's form names (https://arxiv.org/abs/2503.06034).
+
+    The text, in lower case, must hold `<think>…</think><answer>…</answer>`, and the answer must be a label such as [3]
+    and nothing else. Anything else is None.
+    """
+    found = EXACT.search(text.lower())
+    labels = [f"[{name.lower()}]" for name in names]
+    if found is not None and found[1].strip() in labels:
+        return labels.index(found[1].strip()), ()
+    return None, (f"no choice: {why_nothing(text)}",)
 
 
 def read_winner(text: str, names: Sequence[str] = ("A", "B")) -> tuple[float | None, tuple[str, ...]]:
@@ -122,6 +141,13 @@ def read_word(text: str, words: Sequence[str]) -> tuple[int | None, tuple[str, .
     if not places:
         return None, ("no target that could be read",)
     return places[min(places)], (f"{len(places)} targets written, the first taken",) if len(places) > 1 else ()
+
+
+def why_nothing(text: str) -> str:
+    """Why an answer says nothing: an empty one is another thing than one that cannot be read."""
+    if thought_cut_off(text):
+        return "thought cut off"
+    return "nothing that could be read" if WORD.search(said(text)) else "empty answer"
 
 
 def _line(text: str) -> str:
@@ -147,6 +173,6 @@ def _turned(named: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
     return list(zip((name for name, _ in reversed(named)), [False, *ties[:0:-1]], strict=True)) if named else []
 
 
-def _plain(name: str) -> str:
-    """A number without leading zeros, a letter in upper case."""
-    return str(int(name)) if name.isdecimal() else name.upper()
+def plain_name(name: str) -> str:
+    """An identifier as it is looked up: a number without leading zeros, a letter in upper case."""
+    return str(int(name)) if name.isdecimal() and len(name) <= LONGEST else name.upper()

@@ -38,7 +38,7 @@ def tiny_lm(folder: Path, real: Path, *, head: str = "AutoModelForCausalLM", **o
     """A Llama with the tokenizer of a real causal model."""
     shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
     tokens = {"vocab_size": 49_152, "max_position_embeddings": 1024, "pad_token_id": 2, "eos_token_id": 2}
-    config = transformers.LlamaConfig(**shape, **tokens, num_key_value_heads=2, **options)
+    config = transformers.LlamaConfig(**{**shape, **tokens, "num_key_value_heads": 2, **options})
     return _saved(getattr(transformers, head).from_config(config), folder, real)
 
 

@@ -61,7 +61,16 @@ def windows(draw):
 
 SEEDS = st.integers(0, 9)
 PAIRS = st.fixed_dictionaries({"head": st.integers(1, 50), "calibrated": st.booleans()})
-SETS = st.fixed_dictionaries({"head": st.integers(1, 50), "children": st.integers(1, 25)})
+SETS = st.fixed_dictionaries(
+    {
+        "head": st.integers(1, 50),
+        "children": st.integers(1, 25),
+        "votes": st.integers(1, 3),
+        "shuffle": st.booleans(),
+        "seed": SEEDS,
+    }
+)
+BUDGETS = st.fixed_dictionaries({"words": st.integers(1, 3000), "questions": st.integers(0, 200)})
 OPTIONS = {
     "all-pairs": st.fixed_dictionaries(
         {"aggregate": st.sampled_from(sorted(AGGREGATES)), "share": st.sampled_from([0.02, 0.5, 1.0]), "seed": SEEDS}
@@ -83,7 +92,10 @@ OPTIONS = {
             "seed": SEEDS,
         }
     ),
-    "group-scores": st.fixed_dictionaries({"group": st.integers(0, 24), "epochs": st.integers(1, 3), "seed": SEEDS}),
+    "budgeted-pairs": BUDGETS,
+    "group-scores": st.fixed_dictionaries(
+        {"group": st.integers(0, 24), "epochs": st.integers(1, 3), "shuffle": st.booleans(), "seed": SEEDS}
+    ),
     "heapsort": PAIRS,
     "mergesort": st.fixed_dictionaries({"beam": st.integers(1, 4), "gap": st.floats(0, 0.5)}),
     "quicksort": PAIRS,
@@ -94,6 +106,7 @@ OPTIONS = {
     "top-down": st.integers(3, 24).flatmap(
         lambda window: st.fixed_dictionaries({"window": st.just(window), "pivot": st.integers(2, window - 1)})
     ),
+    "triage": BUDGETS,
     "tournament": st.integers(2, 8).flatmap(
         lambda group: st.fixed_dictionaries(
             {"head": st.integers(1, 50), "group": st.just(group), "winners": st.integers(1, group - 1)}
@@ -111,12 +124,14 @@ DOCUMENTED = {
     "group-scores": lambda n: (ceil(n / 20), 1),
     "pointwise": lambda n: (n, 1),
     "setwise-sliding": lambda n: (sum(ceil((n - p - 1) / 2) for p in range(10)), ceil((n - 10) / 2) + 18),
+    "triage": lambda n: (min(n, 2000 // 23), 1),
     "sliding-k": lambda n: (2 * (10 * (n - 1) - 45), n + 8),
     "sliding-windows": lambda n: (1 + ceil(max(n - 20, 0) / 10), 1 + ceil(max(n - 20, 0) / 10)),
 }
 """For 19 documents and more, and default options: (questions, rounds), whatever the answers."""
 
 AT_MOST = {
+    "budgeted-pairs": lambda n: (6000 // 38, n - 1 + 2 * ceil(6000 // 38 / (n - 1))),
     "top-down": lambda n: (3 + max(n - 20, 0) // 11 * (2 + n // 19), 3 + 2 * (max(n - 20, 0) // 11)),
     "tournament": lambda n: (ceil(n / 5) * 2 + 10 * levels(n) * 3, 10 * levels(n)),
     "tournament-points": lambda n: (10 * (ceil(n / 20) + 8), 5),

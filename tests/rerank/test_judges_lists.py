@@ -52,7 +52,7 @@ def t5(flan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def says(judge: Any, monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
     """Put words into a model's mouth."""
 
-    def write(prompts: Any, limits: Any) -> Any:
+    def write(*asked: Any) -> Any:
         return [Wrote(text, 3) for text in texts], Work(10, 0, 0)
 
     monkeypatch.setattr(judge.model, "write", write)
@@ -116,7 +116,7 @@ def test_labels_of_several_tokens_are_refused_by_name_and_others_go_on(t5: Path)
 # -- what is written ---------------------------------------------------------------------------------------------------
 
 
-def test_a_written_choice_is_read_and_an_unreadable_one_keeps_the_first(
+def test_a_written_choice_is_read_and_an_unreadable_one_names_nothing(
     t5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge = Choice(t5, mode="generation")
@@ -124,9 +124,10 @@ def test_a_written_choice_is_read_and_an_unreadable_one_keeps_the_first(
     one, two = answers(judge, [Pick(QUERY, DOCUMENTS)] * 2)
 
     assert one == Picked((1,))
-    assert two == Picked((0,), repairs=("no choice that could be read",))
-    found = dict(judge.answer([Pick(QUERY, DOCUMENTS, worst=True)], Ledger()))
-    assert "and the worst" in str(found[0])
+    assert two == Picked((), repairs=("no choice: nothing that could be read",))
+    found = dict(judge.answer([Pick(QUERY, DOCUMENTS, worst=True), Pick(QUERY, DOCUMENTS, count=2)], Ledger()))
+    assert "prompt 'setwise' has the best document written, and the worst of " in str(found[0])
+    assert "prompt 'setwise' has the best document written, and the 2 best of " in str(found[1])
 
 
 def test_a_written_winner_is_read_and_an_unreadable_one_is_none(t5: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def test_a_method_is_asked_as_it_says_with_any_judge_that_can_answer_it() -> Non
     assert [document.doc_id for document in ranking.documents[:3]] == best
     assert max(judge.shown) == 5
     assert reranker.ledger.notes["method"] == "setwise-heapsort"
-    assert reranker.ledger.notes["algorithm"] == "setwise-heapsort(children=4,head=3)"
+    assert reranker.ledger.notes["algorithm"] == "setwise-heapsort(children=4,head=3,seed=0,shuffle=False,votes=1)"
     assert repr(reranker) == (
         "<Reranker setwise-heapsort(listening,children=4,head=3): setwise-heapsort(children=4,head=3) with Listening>"
     )
@@ -172,9 +172,13 @@ def test_a_random_choice_follows_its_seed_which_the_ledger_shows() -> None:
         (
             "setwise",
             {"model": "LM", "options": {"beam": 3}},
-            "no option 'beam'; setwise-heapsort takes children, head, its judge mode, new_tokens",
+            "no option 'beam'; setwise-heapsort takes children, head, seed, shuffle, votes, its judge .*mode",
         ),
-        ("yes-no", {"model": "LM", "window": 3}, "no option 'window'; pointwise takes none, its judge grades"),
+        (
+            "yes-no",
+            {"model": "LM", "window": 3},
+            "no option 'window'; pointwise takes none, its judge document_tokens, grades",
+        ),
         ("setwise", {"model": "LM", "options": {"children": "3"}}, "option 'children' is '3'; it must be of type int"),
         ("setwise", {"model": "LM", "options": {"children": 99}}, "children=99; a question has from 1 to 25"),
         ("rankgpt", {"model": "LM", "window": 1}, "a window of 1 moving 10 at a time would skip documents"),
@@ -220,7 +224,7 @@ def test_options_reach_the_judge(lm: Path, options: Mapping[str, Any]) -> None:
     assert "mode=generation" in repr(reranker)
 
 
-SMALL = {"rankmistral100": {}, "pairs": {"beam": 3}}
+SMALL = {"rankmistral100": {}, "pairs": {"beam": 3}, "iranker": {"new_tokens": 8}}
 ASKED = [
     (name, kind)
     for name in NAMES

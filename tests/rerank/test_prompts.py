@@ -82,6 +82,50 @@ def test_a_published_limit_of_words_is_kept_and_braces_in_texts_are_text():
     assert texts["query"] == "{count}"
 
 
+def test_limits_are_in_the_units_that_were_published_and_what_was_whole_can_be_told():
+    document = Document("d", "two  words " * 400)
+    characters, words, tokens = (prompts.find(name) for name in ("rearank", "rankgpt", "rank-k"))
+
+    assert characters.texts(Query("q", "x"), [document])["document 1"] == ("two words " * 400)[:400]
+    assert len(words.texts(Query("q", "x"), [document])["document 1"].split()) == 300
+    assert tokens.texts(Query("q", "x"), [document])["document 1"] == document.text
+    assert (tokens.tokens, prompts.find("reasonrank").tokens, prompts.find("grouprank").characters) == (450, 512, 3000)
+    whole = characters.texts(Query("q", "x"), [document], whole=True)["document 1"]
+    assert whole == " ".join(document.text.split())
+
+
+def test_a_wording_says_the_query_as_its_collection_wants_it():
+    prompt = prompts.find("rank1")
+
+    def worded(query: Query, wording: str | None = None) -> str:
+        return prompt.texts(query, [Document("d", "text")], wording=wording)["query"]
+
+    assert worded(Query("q", "what {is} it")) == "what {is} it"
+    assert worded(Query("q", "what is it", "Be strict.")) == "what is it Be strict."
+    assert worded(Query("q", "what is it", "Be strict."), "nevir") == "what is it"
+    assert worded(Query("q", "x"), "trec-covid") == "x If the article answers any part of the question it is relevant."
+    assert set(prompt.wordings) >= {"bright", "bright-pony", "nevir", "mfollowir", "scifact"}
+    with pytest.raises(UnknownName, match="no wording of prompt 'rank1' is called 'pony'"):
+        worded(Query("q", "x"), "pony")
+
+
+def test_rank_r1_to_the_letter():
+    first, second = (text_of(prompts.find(name), 2) for name in ("rank-r1", "rank-r1-v0.2"))
+
+    assert (
+        'user: Given the query: "<query>", which of the following documents is most relevant?\n[1] <document 1>\n'
+        "[2] <document 2>\nAfter completing the reasoning process, please provide only the label"
+    ) in first
+    assert "Here is the query: <query>\n\nHere are the documents:\n[1]: <document 1>\n\n[2]: <document 2>" in second
+
+
+def test_tfrank_to_the_letter():
+    prompt = prompts.find("tfrank")
+
+    assert text_of(prompt, 1).endswith("<Query>: <query>\n\n\n<Document>: <document 1> /no think\n")
+    assert prompt.answer == "<think>\n\n</think>\n\n"
+
+
 def test_a_query_brings_its_own_instruction():
     prompt = prompts.find("qwen3-reranker")
 
@@ -98,6 +142,13 @@ def test_a_query_brings_its_own_instruction():
         ({"turns": (Turn("user", "{document} {title}"),)}, r"uses {title}; it may use {count}, {document}, {example}"),
         ({"turns": (Turn("user", "{document"),)}, "cannot be read: .*; write {{ for a brace"),
         ({"turns": (Turn("model", "{document}"),)}, "said by 'model'; there is system, user, assistant, plain"),
+        ({"wording": "{instruction}"}, r"the wording '{instruction}' never says {query}"),
+        ({"wordings": {"mine": "{document}"}}, r"\[wording\] uses {document}; it may use {instruction}, {query}"),
+        ({"characters": 0}, "characters = 0 leaves nothing"),
+        ({"scale": (3.0, 1.0)}, r"scale = \[3.0, 1.0\]; it is the lowest grade and the highest"),
+        ({"scale": (0.0, 1.0), "targets": ("yes", "no")}, "a scale is of grades that are written, without targets"),
+        ({"worst": True}, "worst and exact are of prompts that ask to pick"),
+        ({"judge": "reasonning"}, "no judge is called 'reasonning'; did you mean 'reasoning'"),
         ({"identifiers": "roman"}, "no kind of identifier is called 'roman'"),
         ({"asks": "permute", "turns": (Turn("user", "{documents}"),)}, r"\[document\] never shows {text}"),
         ({"asks": "permute", "turns": (Turn("user", "{documents}"),), "document": "{number}"}, r"uses {number}"),

@@ -1,25 +1,26 @@
-"""What models write, read: well-formed, malformed, recorded from real ones, and anything at all."""
+"""What models write, read: well-formed, malformed, and anything at all; `test_replay` reads what real models wrote."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections import defaultdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank import prompts
-from rerank.algorithms.windows import windows
 from rerank.errors import InputError
 from rerank.judges.readings import by_choice, check_written_pick, written_pick
-from rerank.prompts.reading import read_choice, read_choices, read_order, read_winner, said
+from rerank.prompts.grading import read_grade, read_grades
+from rerank.prompts.reading import read_choice, read_choices, read_exact_choice, read_order, read_winner
+from rerank.prompts.speech import said
 from rerank.questions import Pick, Picked
 from rerank.types import Document, Query
 
 NUMBERS = [str(number) for number in range(1, 6)]
 LETTERS = list("ABCDE")
+ALONE = tuple((index,) for index in range(5))
+TOLD = r"\d+ (named twice|not there|not named)|empty answer|nothing that could be read|thought cut off"
 
 
 @pytest.mark.parametrize(
@@ -30,10 +31,15 @@ LETTERS = list("ABCDE")
         ("2, 1, 3, 5, 4", NUMBERS, ((1,), (0,), (2,), (4,), (3,)), ()),
         ("[PASSAGE2, PASSAGE1, PASSAGE3, PASSAGE5, PASSAGE4]", NUMBERS, ((1,), (0,), (2,), (4,), (3,)), ()),
         ("[02] > [1]", NUMBERS, ((1,), (0,), (2,), (3,), (4,)), ("3 not named",)),
+        ("[9] > [10]", NUMBERS, ALONE, ("nothing that could be read", "2 not there", "5 not named")),
         ("[3] > [3] > [9]", NUMBERS, ((2,), (0,), (1,), (3,), (4,)), ("1 named twice", "1 not there", "4 not named")),
         ("[3] > [2] > [4] = [1] > [5]", NUMBERS, ((2,), (1,), (0, 3), (4,)), ()),
-        ("", NUMBERS, ((0,), (1,), (2,), (3,), (4,)), ("5 not named",)),
-        ("I cannot rank these.", NUMBERS, ((0,), (1,), (2,), (3,), (4,)), ("5 not named",)),
+        ("", NUMBERS, ALONE, ("empty answer", "5 not named")),
+        ("<think>[2] > [1]</think><answer> [] </answer>", NUMBERS, ALONE, ("empty answer", "5 not named")),
+        ("I cannot rank these.", NUMBERS, ALONE, ("nothing that could be read", "5 not named")),
+        ("<think>[5] is better than [1], and", NUMBERS, ALONE, ("thought cut off", "5 not named")),
+        ("<think>[5] it is <answer>[2] > [1] > [3]", NUMBERS, ((1,), (0,), (2,), (3,), (4,)), ("2 not named",)),
+        (f"[{'1' * 5000}] {'2' * 5000}", NUMBERS, ALONE, ("nothing that could be read", "2 not there", "5 not named")),
         ("[B] > [A] > [C] > [E] > [D]", LETTERS, ((1,), (0,), (2,), (4,), (3,)), ()),
         ("b a c e d", LETTERS, ((1,), (0,), (2,), (4,), (3,)), ()),
         (
@@ -60,7 +66,7 @@ def test_whatever_is_written_becomes_an_order_of_all_that_was_shown(text, count)
         groups, repairs = read_order(text, names)
 
         assert sorted(index for group in groups for index in group) == list(range(count))
-        assert all(re.fullmatch(r"\d+ (named twice|not there|not named)", repair) for repair in repairs)
+        assert all(re.fullmatch(TOLD, repair) for repair in repairs)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +86,89 @@ def test_a_choice_is_read(text, names, choice):
     assert read_choice(text, names)[0] == choice
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("", "empty answer"), ("<think>[1]", "thought cut off"), ("no idea", "nothing that could be read")],
+)
+def test_why_there_is_no_choice_is_told(text, why):
+    assert read_choice(text, NUMBERS) == (None, (f"no choice: {why}",))
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("<think>why</think>\n<answer>[3]</answer>", 2),
+        ("<THINK>Why\nnot</THINK> <ANSWER> [3] </ANSWER> and more", 2),
+        ("<think>a</think><answer>[b]</answer>", None),
+        ("<think>why</think><answer>3</answer>", None),
+        ("<think>why</think><answer>[3] because</answer>", None),
+        ("<think>why</think><answer>[6]</answer>", None),
+        ("<think>why</think> so <answer>[3]</answer>", None),
+        ("<answer>[3]</answer>", None),
+        ("<think>why <answer>[3]</answer>", None),
+        ("<think>[3]", None),
+    ],
+)
+def test_rank_r1s_form_is_exact(text, choice):
+    found, repairs = read_exact_choice(text, NUMBERS)
+
+    assert found == choice
+    assert bool(repairs) == (choice is None)
+
+
+@pytest.mark.parametrize(
+    ("text", "grade", "repairs"),
+    [
+        ("It answers the question.\n\nRelevance Label: 2", 2.0, ()),
+        ("relevance label: **1**", 1.0, ()),
+        ("A label of 2 would be too much. Relevance Label: 0", 0.0, ()),
+        ("2", 2.0, ()),
+        ("Score: 1.5/2", 1.5, ()),
+        ("Relevance label: 7", 2.0, ("a grade off the scale",)),
+        ("Rating: -3", 0.0, ("a grade off the scale",)),
+        ("In 1989 the wall fell, so I say 1.", 1.0, ("no label, the last number taken",)),
+        ("In 1989 the wall fell.", 0.0, ("no grade: nothing that could be read",)),
+        ("", 0.0, ("no grade: empty answer",)),
+        ("<think>a label of 2", 0.0, ("no grade: thought cut off",)),
+    ],
+)
+def test_a_grade_is_read_behind_its_explanation(text, grade, repairs):
+    assert read_grade(text, (0, 2)) == (grade, repairs)
+
+
+@pytest.mark.parametrize(
+    ("text", "grades", "repairs"),
+    [
+        ('<reason>[1]: 9</reason><answer>```json\n{"[1]": 5, "[2]": 3, "[3]": 8}\n```</answer>', (5, 3, 8), ()),
+        ('{"1": 5, "[02]": "3", "[ 3 ]": 8.5}', (5, 3, 8.5), ()),
+        ('first {"[1]": 1}, no: {"[1]": 5, "[2]": 3, "[3]": 8}', (5, 3, 8), ()),
+        ('{"[1]]": 5, "[2]": 3, "[3]": 8}', (5, 3, 8), ()),
+        ('{"[1]": 5, "[2]": 3, "[3]": 8', (5, 3, 8), ("no valid JSON",)),
+        ("{'[1]': 5, '[2]': 3, '[3]': 8,}", (5, 3, 8), ("no valid JSON",)),
+        ('{"[1]": 5, "[9]": 3, "[3]": 80}', (5, 0, 10), ("1 off the scale", "1 not there", "1 not graded")),
+        ('{"[1]": true, "[2]": null, "[3]": [1]}', (0, 0, 0), ("nothing that could be read", "3 not graded")),
+        ("{}", (0, 0, 0), ("empty answer", "3 not graded")),
+        ("", (0, 0, 0), ("empty answer", "3 not graded")),
+        ("They are all fine.", (0, 0, 0), ("nothing that could be read", "3 not graded")),
+        ('<reason>{"[1]": 5', (0, 0, 0), ("thought cut off", "3 not graded")),
+        ("[1]: 4\n[2]: 6\n[3]: 0", (4, 6, 0), ("no valid JSON",)),
+    ],
+)
+def test_grades_of_a_group_are_read(text, grades, repairs):
+    assert read_grades(text, NUMBERS[:3], (0, 10)) == (tuple(map(float, grades)), repairs)
+
+
+@given(
+    text=st.text(st.sampled_from(list('[]{}0123456789-.":,xNaInfty \n<think>/')), max_size=60), count=st.integers(0, 4)
+)
+def test_whatever_is_written_becomes_grades_on_the_scale(text, count):
+    grades, _ = read_grades(text, NUMBERS[:count], (1, 3))
+    grade, _ = read_grade(text, (1, 3))
+
+    assert len(grades) == count
+    assert all(1 <= each <= 3 for each in (*grades, grade))
+
+
 def test_several_choices_are_told():
     assert read_choice("[2] or [3]", NUMBERS) == (1, ("2 named, the first taken",))
 
@@ -93,67 +182,6 @@ def test_a_winner_is_read(text, winner):
 
 def test_thoughts_are_left_out_even_where_the_answer_never_ends():
     assert said("<think>[1] first</think>\n<answer>[2] > [1]") == "[2] > [1]"
-
-
-def in_file_order(path) -> dict[str, list[str]]:
-    """The run as its authors wrote it, whose ties stand in the order that the windows saw."""
-    run = defaultdict(list)
-    for line in path.read_text().splitlines():
-        query_id, _, doc_id, *_ = line.split()
-        run[query_id].append(doc_id)
-    return run
-
-
-@pytest.fixture
-def recorded(shared):
-    def load(name: str) -> list[dict]:
-        text, decoder, at = (shared / "replay-dl19" / name).read_text(), json.JSONDecoder(), 0
-        found = []
-        while at < len(text):  # objects one after the other, with ", " between them
-            entry, at = decoder.raw_decode(text, at)
-            found.append(entry)
-            at = re.compile(r"[\s,]*").match(text, at).end()
-        return found
-
-    return load
-
-
-def test_recorded_answers_of_rankvicuna_give_the_recorded_ranking(shared, recorded):
-    """387 windows, nine a query: replayed from the back of BM25's list they give the recorded run, 43 of 43."""
-    expected, first_stage = (
-        in_file_order(path)
-        for path in (shared / "replay-dl19" / "rank_vicuna_7b.trec", shared / "trec-dl19" / "runs" / "bm25.trec")
-    )
-    answers = iter(recorded("rank_vicuna_7b.json"))
-
-    same = 0
-    for query_id, ranked in expected.items():
-        order = first_stage[query_id]
-        for part in windows(len(order), window=20, step=10):
-            groups, _ = read_order(next(answers)["response"], [str(number) for number in range(1, 21)])
-            order[part] = [order[part][index] for group in groups for index in group]
-        same += order == ranked
-
-    assert same == len(expected) == 43
-
-
-@pytest.mark.parametrize(
-    ("name", "broken"), [("vicuna_7b_half_trained.json", 166), ("vicuna_13b_malformed.json", None)]
-)
-def test_recorded_malformed_answers_are_repaired_and_counted(recorded, name, broken):
-    counted: dict[str, int] = defaultdict(int)
-    names = [str(number) for number in range(1, 21)]
-    repaired = 0
-    for entry in recorded(name):
-        groups, repairs = read_order(entry["response"], names)
-        repaired += bool(repairs)
-        assert sorted(index for group in groups for index in group) == list(range(20))
-        for repair in repairs:
-            count, _, what = repair.partition(" ")
-            counted[what] += int(count)
-
-    assert counted["not named"] > 0
-    assert repaired == broken if broken is not None else repaired > 380
 
 
 @pytest.mark.parametrize(

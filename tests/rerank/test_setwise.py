@@ -160,3 +160,60 @@ def test_options_out_of_range_are_refused(play, listed, algorithm, options, mess
 def test_a_pick_of_what_was_not_shown_is_the_judges_error(play, listed, algorithm, indices):
     with pytest.raises(JudgeError, match=r"Pick of query 'query' was answered with .* one index below 3"):
         play(algorithm(listed(3)), Picks(lambda shown: indices))
+
+
+class Votes:
+    """A judge whose votes are said by a rule: (ids shown, draw) -> index, or None for what cannot be read."""
+
+    key, answers, reads_ids = "votes", frozenset({Pick}), True
+
+    def __init__(self, rule):
+        self.rule = rule
+        self.asked = []
+
+    def answer(self, questions, bill):
+        for index, question in enumerate(questions):
+            shown = [int(document.doc_id) for document in question.documents]
+            self.asked.append((shown, question.draw))
+            choice = self.rule(shown, question.draw)
+            yield index, Picked((), repairs=("no choice",)) if choice is None else Picked((choice,))
+
+
+@pytest.mark.parametrize("algorithm", BOTH)
+def test_the_most_votes_win_and_what_cannot_be_read_does_not_count(play, listed, algorithm):
+    judge = Votes(lambda shown, draw: [shown.index(max(shown)), None, shown.index(max(shown)), 0, 0][draw])
+
+    ranking, _ = play(algorithm(listed(3), head=1, votes=5), judge)
+    assert ids(ranking)[0] == 0  # two votes each: the one that stands higher
+
+    ranking, _ = play(algorithm(listed(3), head=1, votes=4), judge)
+    assert ids(ranking)[0] == 2
+    assert [draw for _, draw in judge.asked[-4:]] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("algorithm", BOTH)
+def test_the_parent_stays_where_nothing_can_be_read(play, listed, algorithm):
+    ranking, _ = play(algorithm(listed(9), votes=2, shuffle=True, seed=3), Votes(lambda shown, draw: None))
+
+    assert set(ids(ranking)) == set(range(9))
+    assert ids(ranking)[0] == 0
+
+
+def test_documents_are_shown_in_orders_drawn_from_the_seed_the_vote_and_the_comparison(play, listed):
+    def shown(**options):
+        judge = Votes(lambda shown, draw: shown.index(min(shown)))
+        ranking, _ = play(setwise_sliding(listed(20), head=1, children=19, shuffle=True, **options), judge)
+        assert ids(ranking) == list(range(20))
+        return [order for order, _ in judge.asked]
+
+    [first] = shown()
+    assert sorted(first) == list(range(20)) != first
+    assert shown() == [first]
+    assert shown(seed=1) != [first]
+    one, two = shown(votes=2)
+    assert one == first != two
+
+
+def test_a_choice_is_asked_at_least_once(play, listed):
+    with pytest.raises(InputError, match="votes=0; a choice is asked at least once"):
+        play(setwise_heapsort(listed(3), votes=0), Votes(lambda shown, draw: 0))

@@ -56,7 +56,10 @@ class Borders:
 
     def holds(self, whole: str, start: int, border: int) -> bool:
         """Whether the piece of `whole` from `start` to `border` may be read apart from what follows it."""
-        left = _tail(whole[max(start, border - SIGHT) : border])
+        begin = max(start, border - SIGHT)
+        if whole[begin:border].isspace():  # where a run of white space is cut depends on how long all of it is
+            begin = start + max(0, len(whole[start:border].rstrip()) - 1)
+        left = _tail(whole[begin:border])
         right = _head(whole[border : border + SIGHT])
         return self._tried(left, right, start == 0 and len(left) == border)
 

@@ -10,18 +10,34 @@ from rerank.engine.texts.prompt_tokens import PromptTokens
 __all__ = ["fused"]
 
 
-def fused(each: Sequence[PromptTokens], texts: Mapping[str, str], *, max_tokens: int) -> Prompt:
+def fused(
+    each: Sequence[PromptTokens],
+    texts: Mapping[str, str],
+    *,
+    max_tokens: int | None,
+    document_tokens: int | None = None,
+    whole: Mapping[str, str] | None = None,
+) -> Prompt:
     """A prompt whose segments are the texts that the encoder reads one by one.
 
     Args:
         each: the template of every text, in order.
         texts: for all slots of all templates, by name.
         max_tokens: the most tokens of each text; its document is cut at its end to fit.
+        document_tokens, whole: as of `PromptTokens.fitted`.
 
     Raises:
         InputError: as of `PromptTokens.render`.
     """
-    made = [one.render({name: texts[name] for name in one.slots}, max_tokens=max_tokens) for one in each]
+    made = [
+        one.render(
+            {name: texts[name] for name in one.slots},
+            max_tokens=max_tokens,
+            document_tokens=document_tokens,
+            whole=None if whole is None else {name: whole[name] for name in one.slots},
+        )
+        for one in each
+    ]
     return Prompt(
         tuple(tuple(one.ids) for one in made),
         merged=sum(one.merged for one in made),

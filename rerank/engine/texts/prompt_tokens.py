@@ -60,9 +60,10 @@ class PromptTokens:
         *,
         max_tokens: int | None = None,
         document_tokens: int | None = None,
+        whole: Mapping[str, str] | None = None,
     ) -> Prompt:
         """The prompt with its slots filled. Arguments and errors as of `fitted`."""
-        _, prompt = self.fitted(texts, max_tokens=max_tokens, document_tokens=document_tokens)
+        _, prompt = self.fitted(texts, max_tokens=max_tokens, document_tokens=document_tokens, whole=whole)
         return prompt
 
     def fitted(
@@ -71,6 +72,7 @@ class PromptTokens:
         *,
         max_tokens: int | None = None,
         document_tokens: int | None = None,
+        whole: Mapping[str, str] | None = None,
     ) -> tuple[Mapping[str, str], Prompt]:
         """The texts as they were cut to fit, and the prompt with its slots filled by them.
 
@@ -79,6 +81,7 @@ class PromptTokens:
             max_tokens: the most tokens of the whole prompt. Documents share what the rest leaves: each gets as much as
                 every other, and what short ones do not need goes to the long ones.
             document_tokens: the most tokens of each document.
+            whole: the texts before anybody shortened them; what is cut is counted against them. `texts` by default.
 
         Raises:
             InputError: when a text is missing or unreadable, or the rest leaves no room for the documents.
@@ -91,8 +94,9 @@ class PromptTokens:
         prompt = self._put_together(fitted)
         if max_tokens is not None and len(prompt) > max_tokens:
             fitted, prompt = self._fit(fitted, max_tokens)
-        cut = [name for name in self._documents if fitted[name] != plain[name]]
-        lost = {name: self._length(plain[name]) - self._length(fitted[name]) for name in cut}
+        before = plain if whole is None else self.plain(whole)[0]
+        cut = [name for name in self._documents if fitted[name] != before[name]]
+        lost = {name: max(0, self._length(before[name]) - self._length(fitted[name])) for name in cut}
         return fitted, Prompt(prompt.segments, prompt.merged, lost, prompt.recalled, defused)
 
     def plain(self, texts: Mapping[str, str]) -> tuple[dict[str, str], int]:

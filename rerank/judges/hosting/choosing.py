@@ -52,6 +52,8 @@ def way_for(
     if reduction not in (None, *REDUCTIONS):
         raise InputError(f"reduction={reduction!r}; choose 'mean' or 'sum'")
     words = prompt.targets if targets is None else tuple(targets)
+    if prompt.scale:
+        return _scale(prompt, mode, targets, grades, reduction, new_tokens)
     if kind is GradeSet:
         raise InputError(f"prompt {prompt.name!r} asks for attention, which no server tells; choose another prompt")
     if prompt.fused:
@@ -114,8 +116,27 @@ def api_for(asked: str | None, prompt: Prompt, way: Way) -> str:
 def _usual_mode(prompt: Prompt) -> str:
     """As models in this process are asked when no judge is named."""
     first = prompt.identifiers == "letters" and prompt.answer.endswith("[")
-    written = prompt.asks == "write" or (prompt.asks == "permute" and not first)
+    thinks = prompt.new_tokens is not None
+    written = thinks or prompt.asks == "write" or (prompt.asks == "permute" and not first)
     return "generation" if written else "likelihood"
+
+
+def _scale(
+    prompt: Prompt,
+    mode: str | None,
+    targets: Sequence[str] | None,
+    grades: Sequence[float] | None,
+    reduction: str | None,
+    new_tokens: int | None,
+) -> Way:
+    """Grades that are written, on the prompt's own scale."""
+    others = {"targets": targets, "grades": grades, "reduction": reduction, "mode": mode}
+    for name, value in others.items():
+        if value is not None and value != "generation":
+            raise InputError(
+                f"{name}={value!r}, but prompt {prompt.name!r} has grades written on its scale; leave it out"
+            )
+    return Written(prompt, new_tokens, (), ())
 
 
 def _query(prompt: Prompt, new_tokens: int | None, reduction: str) -> Way:

@@ -14,10 +14,10 @@ from rerank.engine.texts.chat import chat
 from rerank.engine.texts.prompt_tokens import PromptTokens, Slot, Template
 from rerank.engine.texts.text_tokens import TextTokens, fingerprint, unreadable
 from rerank.errors import CheckpointError, InputError
+from rerank.judges.readings import wanted
 from rerank.judges.text_models import slots
 from rerank.prompts import Blank, Message, Prompt
 from rerank.questions import Question
-from rerank.types import Document
 
 __all__ = ["Told", "Words"]
 
@@ -66,6 +66,11 @@ class Words:
                 f"max_tokens={max_tokens} needs the model's own tokenizer to count, and at least 1: give tokenizer= a "
                 "folder or a hub id, or cut by words="
             )
+        if prompt.tokens is not None and tokenizer is None and prompt.words is None:
+            raise InputError(
+                f"prompt {prompt.name!r} shows {prompt.tokens} tokens of a document, and only the model's tokenizer "
+                "counts them: give tokenizer= a folder or a hub id, or cut by words="
+            )
         self.prompt, self.chats, self.max_tokens = prompt, chats, max_tokens
         self.tokenizer = None if tokenizer is None else _tokenizer(tokenizer)
         self._borders = None if self.tokenizer is None else Borders(TextTokens(self.tokenizer))
@@ -94,15 +99,21 @@ class Words:
             InputError: when a text cannot be read, or the query leaves no room for a document.
         """
         shown = question.documents
-        texts = self.prompt.texts(question.query, shown, getattr(question, "count", 1))
-        cut = _shortened(self.prompt, shown)
+        texts = self.prompt.texts(question.query, shown, wanted(question))
+        whole = self.prompt.texts(question.query, shown, wanted(question), whole=True)
+        cut = {name for name, text in texts.items() if text != whole[name]}
         for text in texts.values():
             if error := unreadable(text):
                 raise error
         if self._borders is not None:
             tokens = self._template(len(shown))
             most = None if self.max_tokens is None else max(1, self.max_tokens - room)
-            fitted, put = tokens.fitted({name: texts[name] for name in tokens.slots}, max_tokens=most)
+            fitted, put = tokens.fitted(
+                {name: texts[name] for name in tokens.slots},
+                max_tokens=most,
+                document_tokens=self.prompt.tokens,
+                whole={name: whole[name] for name in tokens.slots},
+            )
             texts, cut = {**texts, **fitted}, cut | set(put.cut or ())
             amounts = {"truncated_documents": len(cut), "truncated_tokens": sum((put.cut or {}).values())}
         else:
@@ -130,7 +141,10 @@ class Words:
             parts = tuple(part for _, said in messages for part in slots(said))
             return PromptTokens(self._borders, Template((*parts, *filter(None, [self.prompt.answer]))))
         told = [(_role(role), slots(said)) for role, said in messages]
-        return PromptTokens(self._borders, chat(self.tokenizer, told, answer="" if self.chats else self.prompt.answer))
+        return PromptTokens(
+            self._borders,
+            chat(self.tokenizer, told, thinking=self.prompt.thinking, answer="" if self.chats else self.prompt.answer),
+        )
 
 
 def _tokenizer(name: str | Path) -> Any:
@@ -154,12 +168,3 @@ def _role(role: str) -> str:
 
 def _filled(parts: Sequence[str | Blank], texts: Mapping[str, str]) -> str:
     return "".join(texts[part.name] if isinstance(part, Blank) else part for part in parts)
-
-
-def _shortened(prompt: Prompt, documents: Sequence[Document]) -> set[str]:
-    """The blanks of documents that have more words than the prompt shows."""
-    if prompt.words is None:
-        return set()
-    enough = prompt.words
-    texts = enumerate((document.full_text for document in documents), start=1)
-    return {f"document {number}" for number, text in texts if len(text.split(maxsplit=enough)) > enough}

@@ -10,12 +10,35 @@ from typing import ClassVar, TypeAlias
 from rerank.errors import InputError
 from rerank.judges.hosting.replies import Reply
 from rerank.judges.hosting.told_words import behind, word_scores
-from rerank.judges.readings import by_choice, by_targets, check_written_pick, log_shares, written_list, written_pick
+from rerank.judges.readings import (
+    by_choice,
+    by_targets,
+    check_written_pick,
+    log_shares,
+    wanted,
+    written_grade,
+    written_list,
+    written_pick,
+)
 from rerank.judges.target_words import spaces
 from rerank.prompts import Prompt
 from rerank.prompts.prompt import identifiers
-from rerank.prompts.reading import read_winner, read_word, said
-from rerank.questions import Answer, Compare, Compared, Grade, Graded, Permute, Permuted, Pick, Picked, Question, Write
+from rerank.prompts.reading import read_winner, read_word
+from rerank.prompts.speech import said
+from rerank.questions import (
+    Answer,
+    Compare,
+    Compared,
+    Grade,
+    Graded,
+    GradeSet,
+    Permute,
+    Permuted,
+    Pick,
+    Picked,
+    Question,
+    Write,
+)
 from rerank.questions import Written as WrittenText
 
 __all__ = ["Labels", "Query", "Reading", "Targets", "Way", "Written"]
@@ -214,7 +237,7 @@ class Written(Way):
     def __init__(self, prompt: Prompt, new_tokens: int | None, targets: Sequence[str], grades: Sequence[float]) -> None:
         super().__init__(prompt, new_tokens)
         self.targets = targets
-        self.grades = grades or [1.0, *[0.0] * (len(targets) - 1)]
+        self.grades = grades or [1.0, *[0.0] * max(0, len(targets) - 1)]
 
     def check(self, question: Question) -> None:
         """A choice is written as the prompt asks for it."""
@@ -222,18 +245,23 @@ class Written(Way):
 
     def usual(self, question: Question) -> int:
         """A word or two; for a list its letters, which are never fewer than its tokens; for a text what it may take."""
+        if self.prompt.new_tokens is not None:
+            return self.prompt.new_tokens
         if isinstance(question, Permute):
             return len(self.prompt.complete_list(len(question.documents))) + 8
         return 256 if isinstance(question, Write) else 8
 
     def read(self, question: Question, reply: Reply, begun: str) -> Reading:
         """By the rules of `rerank.prompts.reading`; that it was cut off is told where that needed a repair."""
-        answer = READERS[type(question)](self, question, reply.text)
+        text = f"<think>{reply.text}" if self.prompt.opens_thought else reply.text
+        answer = READERS[type(question)](self, question, text)
         if reply.cut and answer.repairs:
             answer = replace(answer, repairs=(*answer.repairs, f"cut off at {self.most(question)} tokens"))
         return Reading(answer)
 
     def _grade(self, question: Question, text: str) -> Answer:
+        if self.prompt.scale:
+            return written_grade(question, text, self.prompt)
         index, repairs = read_word(text, self.targets)
         return Graded(min(self.grades) if index is None else self.grades[index], repairs)
 
@@ -242,8 +270,11 @@ Reader: TypeAlias = Callable[[Written, Question, str], Answer]
 
 READERS: Mapping[type, Reader] = {
     Grade: Written._grade,
+    GradeSet: Written._grade,
     Compare: lambda way, question, text: Compared(*read_winner(text)),
-    Pick: lambda way, question, text: written_pick(text, way.labels(question), getattr(question, "count", 1)),
+    Pick: lambda way, question, text: written_pick(
+        text, way.labels(question), wanted(question), exact=way.prompt.exact
+    ),
     Permute: lambda way, question, text: written_list(text, way.labels(question)),
     Write: lambda way, question, text: WrittenText(said(text)),
 }
