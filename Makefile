@@ -7,11 +7,12 @@ PEERS := $(VENV)/.peers
 GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-cpu bench-gpu clean
+.PHONY: help demo test peers bench bench-cpu bench-gpu clean
 
 help:
 	@echo 'make demo    retrieve, rerank and evaluate a real collection; writes a chart and a report into demo/'
 	@echo 'make test    style, types, import directions and all tests'
+	@echo 'make peers   our scores against those of other packages, which it installs'
 	@echo 'make bench   our speed against every peer that installs, on this machine: twenty minutes on two cores'
 	@echo 'make bench-gpu GROUP=encoders|t5|llm|pairwise|listwise|kernels   the same on a GPU'
 	@echo 'make clean   remove $(VENV) and everything else that make has made here'
@@ -29,6 +30,10 @@ test: $(INSTALLED)
 	done; \
 	if [ -n "$$failed" ]; then printf "\nfailed:$$failed\n" >&2; exit 1; fi; \
 	echo 'all steps passed'
+
+peers: export OMP_WAIT_POLICY = PASSIVE
+peers: $(if $(filter $(VENV)/bin,$(BIN)),$(PEERS))
+	@$(BIN)/pytest -q tests/peers
 
 bench: bench-cpu
 
