@@ -113,6 +113,10 @@ EXTRAS: Mapping[str, str] = {
 """Which extra brings which package."""
 
 
+MOST_LISTED = 30
+"""Names that fit into an error."""
+
+
 def names(kind: str) -> list[str]:
     """The names registered for a kind, sorted."""
     return sorted(TABLES[kind])
@@ -167,12 +171,14 @@ def clash(package: str) -> Path | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """'; did you mean …?' when a known name is near, else a list of what there is."""
+    """'; did you mean …?' when a known name is near, else a list of what there is, or where it stands."""
     known = sorted(known)
     folded = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {folded[near[0]]!r}?"
+    if len(known) > MOST_LISTED:
+        return f"; 'rerank list' names the {len(known)} that there are"
     return f"; there is {', '.join(map(repr, known))}" if known else "; there are none"
 
 

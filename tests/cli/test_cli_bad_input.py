@@ -212,12 +212,13 @@ def test_an_algorithm_that_the_model_cannot_answer_is_seen_before_the_model_is_l
 
 
 def test_what_a_downloaded_model_cannot_answer_is_seen_before_it_is_loaded(rerank_refused, model, monkeypatch):
-    places = iter([None, None, model])  # checked, fetched, checked again
-    monkeypatch.setattr("rerank.checkpoints.where", lambda name: next(places))
-    monkeypatch.setattr("rerank.checkpoints.fetch", lambda name, **_: model)
+    here: list[Path] = []
+    monkeypatch.setattr("rerank.checkpoints.where", lambda name: here[0] if here else None)
+    monkeypatch.setattr("rerank.checkpoints.fetch", lambda name, **_: here.append(model) or model)
     monkeypatch.setattr("rerank.rerankers.reranker.Reranker", None)
 
     assert "CrossEncoder answers only Grade" in rerank_refused(algorithm="heapsort")
+    assert here
 
 
 def test_an_id_that_no_run_can_hold_is_seen_before_a_pipeline_reranks(
