@@ -27,6 +27,7 @@ ASKED_LIKE: Mapping[str, Mapping[str, str]] = {
     "permutation": {"mode": "generation"},
     "preference": {"mode": "generation"},
     "target-token": {"mode": "likelihood"},
+    "written-score": {"mode": "generation"},
 }
 """How a hosted model is asked where a judge of this name would ask a model in this process."""
 

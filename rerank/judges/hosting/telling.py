@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,13 @@ from rerank.prompts import Blank, Message, Prompt
 from rerank.questions import Question
 
 __all__ = ["Told", "Words"]
+
+CONTROL = re.compile(
+    r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|</?s>|\[/?INST\]|<</?SYS>>|</?think>"
+    r"|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>",
+    re.IGNORECASE,
+)
+"""What chat templates of well-known models are written with; a server reads it inside a passage as if it had said it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +122,15 @@ class Words:
                 document_tokens=self.prompt.tokens,
                 whole={name: whole[name] for name in tokens.slots},
             )
-            texts, cut = {**texts, **fitted}, cut | set(put.cut or ())
-            amounts = {"truncated_documents": len(cut), "truncated_tokens": sum((put.cut or {}).values())}
+            texts, lost = {**texts, **fitted}, put.cut or {}
+            amounts = {"truncated_tokens": sum(lost.values()), "special_tokens_defused": put.defused}
         else:
-            amounts = {"truncated_documents": len(cut)}
+            lost, (texts, defused) = {}, _defused(texts)
+            amounts = {"special_tokens_defused": defused}
+        amounts |= {
+            "truncated_documents": len(cut | set(lost)),
+            "identifiers_renamed": self.prompt.identifiers_in(question.query, shown),
+        }
         amounts = {name: amount for name, amount in amounts.items() if amount}
         if self.chats:
             said = [(_role(role), _filled(parts, texts)) for role, parts in self.prompt.render(len(shown))]
@@ -168,3 +181,9 @@ def _role(role: str) -> str:
 
 def _filled(parts: Sequence[str | Blank], texts: Mapping[str, str]) -> str:
     return "".join(texts[part.name] if isinstance(part, Blank) else part for part in parts)
+
+
+def _defused(texts: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    """Texts in which control tokens are broken up, and how many were; without a tokenizer a model's own are unknown."""
+    found = {name: CONTROL.subn(lambda each: f"{each[0][0]} {each[0][1:]}", text) for name, text in texts.items()}
+    return {name: text for name, (text, _) in found.items()}, sum(count for _, count in found.values())

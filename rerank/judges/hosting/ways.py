@@ -249,7 +249,7 @@ class Written(Way):
             return self.prompt.new_tokens
         if isinstance(question, Permute):
             return len(self.prompt.complete_list(len(question.documents))) + 8
-        return 256 if isinstance(question, Write) else 8
+        return 256 if isinstance(question, Write) else 8 * getattr(question, "count", 1)
 
     def read(self, question: Question, reply: Reply, begun: str) -> Reading:
         """By the rules of `rerank.prompts.reading`; that it was cut off is told where that needed a repair."""
