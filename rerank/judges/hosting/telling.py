@@ -27,7 +27,7 @@ CONTROL = re.compile(
     r"|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>",
     re.IGNORECASE,
 )
-"""What chat templates of well-known models are written with; a server reads it inside a passage as if it had said it."""
+"""What chat templates of well-known models are written with; a server reads it inside a passage as its own words."""
 
 
 @dataclass(frozen=True, slots=True)
