@@ -84,6 +84,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "retriever": {
         "bm25": "retrievers.bm25:BM25",
+        "dense": "retrievers.dense:Dense",
+        "hybrid": "retrievers.hybrid:Hybrid",
         "saved": "retrievers.saved:SavedRun",
     },
     "step": {

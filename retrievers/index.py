@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from rerank import config
 from rerank.checkpoints import cache
 from rerank.datasets import Dataset
 from rerank.errors import ConfigError, FileError
 
-__all__ = ["Manifest", "cached_index", "new_folder", "read_manifest", "write_manifest"]
+__all__ = ["Manifest", "cached_index", "growing_folder", "new_folder", "read_manifest", "write_manifest"]
 
 MANIFEST = "manifest.json"
+MADE_FROM = "made_from.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Complete an index: the manifest is written last, with the sizes of the files beside it."""
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != MADE_FROM}
     values = dataclasses.asdict(dataclasses.replace(manifest, files=sizes))
     (folder / MANIFEST).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
@@ -109,6 +112,46 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise FileError(f"cannot write the index {folder}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def growing_folder(folder: Path, made_from: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder to write into that becomes `folder` at the end; when anything goes wrong it stays, for the next try.
+
+    Args:
+        folder: the index.
+        made_from: what the work depends on, besides the documents; a part that was made from something else is begun
+            anew.
+
+    Raises:
+        FileError: when there is something at `folder` already, another process is building it, or the disk refuses.
+    """
+    _refuse_existing(folder)
+    part = folder.parent / f".{folder.name}.building"
+    said = json.dumps(made_from, sort_keys=True)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{part}.lock", timeout=0):
+            _begin(part, said)
+            yield part
+            (part / MADE_FROM).unlink()
+            part.rename(folder)
+    except Timeout as error:
+        raise FileError(f"another process is building {folder}; wait for it, or name another folder") from error
+    except OSError as error:
+        raise FileError(f"cannot write the index {folder}: {error.strerror or error}") from error
+    finally:
+        if not part.exists():
+            Path(f"{part}.lock").unlink(missing_ok=True)
+
+
+def _begin(part: Path, said: str) -> None:
+    """The part of an earlier try, if it was made from the same."""
+    told = part / MADE_FROM
+    if part.exists() and (not told.exists() or told.read_text(encoding="utf-8") != said):
+        shutil.rmtree(part)
+    part.mkdir(exist_ok=True)
+    told.write_text(said, encoding="utf-8")
 
 
 def _refuse_existing(folder: Path) -> None:

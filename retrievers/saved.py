@@ -1,4 +1,4 @@
-"""A saved run as a first stage."""
+"""A saved run as a first stage, or a folder of them, one for each dataset."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from rerank.datasets import Dataset
+from rerank.errors import FileError
 from rerank.io import read_run
 from rerank.pipeline import NO_EXCLUSIONS, Stage, check_cutoff
 from rerank.types import Candidate, Query, Ranking
@@ -19,16 +20,18 @@ class SavedRun(Stage):
     """Retrieves what a TREC run says, in trec_eval's order: `SavedRun("bm25.trec", dataset) % 100 >> reranker`.
 
     Args:
-        path: the run.
+        path: the run; or a folder of runs, of which the one is taken that is called like the dataset: `scifact.trec`,
+            `bright-biology.trec.gz`. A slash in the dataset's name is a hyphen in the file's.
         dataset: where its documents' texts are.
 
     Raises:
-        FileError: when the run cannot be read or is malformed.
+        FileError: when the run cannot be read or is malformed, or the folder has none for the dataset, or several.
     """
 
     def __init__(self, path: str | Path, dataset: Dataset) -> None:
-        self.name = Path(path).name
-        self._dataset, self._run = dataset, read_run(path)
+        chosen = _of_dataset(Path(path), dataset.name) if Path(path).is_dir() else Path(path)
+        self.name = chosen.name
+        self._dataset, self._run = dataset, read_run(chosen)
 
     def retrieve(
         self, queries: Sequence[Query], cutoff: int, *, exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS
@@ -55,3 +58,18 @@ class SavedRun(Stage):
     def _best(self, query_id: str, cutoff: int, without: frozenset[str]) -> dict[str, float]:
         scored = self._run.get(query_id, {}).items()
         return dict(islice((item for item in scored if item[0] not in without), cutoff))
+
+
+def _of_dataset(folder: Path, name: str) -> Path:
+    stem = name.replace("/", "-")
+    found = [path for path in sorted(folder.iterdir()) if path.name.removesuffix(".gz") in _names(stem)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise FileError(f"{folder} holds {' and '.join(path.name for path in found)} for {name!r}; keep one of them")
+    there = ", ".join(path.name for path in sorted(folder.iterdir())[:5]) or "nothing"
+    raise FileError(f"{folder} holds no run called {stem}.trec, for the dataset {name!r}; it holds {there}")
+
+
+def _names(stem: str) -> tuple[str, ...]:
+    return tuple(f"{stem}{ending}" for ending in (".trec", ".run", ".txt"))

@@ -1,0 +1,354 @@
+"""Dense retrieval: one vector a text, by inner product or cosine; exact, or approximate through faiss.
+
+>>> dense = Dense.build(documents, folder, model="sentence-transformers/all-MiniLM-L6-v2")
+>>> dense.retrieve([Query("q", "which birds?")], cutoff=10)[0][0].document.doc_id
+'2'
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rerank import checkpoints, config
+from rerank.datasets import Dataset
+from rerank.errors import FileError, InputError
+from rerank.pipeline import NO_EXCLUSIONS, Stage, check_cutoff
+from rerank.registry import unknown
+from rerank.types import Candidate, Document, Query, Ranking
+from retrievers import approximate
+from retrievers.documents import DocumentStore, DocumentWriter
+from retrievers.exclusions import excluded
+from retrievers.index import Manifest, cached_index, growing_folder, read_manifest, write_manifest
+from retrievers.progress import tracked, waiting
+from retrievers.vectors import PRECISIONS, SHARD, Floats, Shards, Vectors, exact_search
+
+if TYPE_CHECKING:
+    from retrievers.encoding import Encoder
+
+__all__ = ["SEARCHES", "Dense", "Options"]
+
+FORMAT = 1
+
+SEARCHES = ("flat", "hnsw", "ivf-pq")
+"""flat leaves no document out; the others, through faiss, look at a part of them."""
+
+SIMILARITIES = ("cosine", "dot")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What decides the vectors and how they are searched.
+
+    Args:
+        model: the encoder: a name, a hub id or a folder, in sentence-transformers' layout or a plain encoder.
+        search: one of `SEARCHES`.
+        precision: how vectors are kept: float32, float16 or int8.
+        similarity: "cosine" or "dot"; "" for what the model says.
+        max_tokens: the most tokens of a document; 0 for as many as the model says.
+        query_prompt, document_prompt: put in front of texts; None for what the model says.
+        links: hnsw: neighbours of a vector.
+        effort: hnsw: how many vectors a search looks at, and a build.
+        lists: ivf-pq: parts that the collection is divided into; 0 for four times the root of the documents.
+        probes: ivf-pq: parts that a search looks at.
+        code_bytes: ivf-pq: bytes that a vector is kept in.
+
+    Raises:
+        InputError: when a value is outside its range.
+    """
+
+    model: str
+    search: str = "flat"
+    precision: str = "float32"
+    similarity: str = ""
+    max_tokens: int = 0
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    links: int = 32
+    effort: int = 200
+    lists: int = 0
+    probes: int = 16
+    code_bytes: int = 48
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("search", self.search, SEARCHES),
+            ("precision", self.precision, PRECISIONS),
+            ("similarity", self.similarity, ("", *SIMILARITIES)),
+        ):
+            if value not in known:
+                raise unknown(name, value, [each for each in known if each])
+        for name, least in (("max_tokens", 0), ("links", 2), ("effort", 1), ("lists", 0), ("probes", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}={getattr(self, name)}; it must be at least {least}")
+        if self.code_bytes < 1:
+            raise InputError(f"code_bytes={self.code_bytes}; it must be at least 1")
+
+
+class Dense(Stage):
+    """Retrieves by vectors from an index on disk; `build` makes one, `open` opens it.
+
+    Scores are inner products in float32 (cosines, where vectors are brought to length 1). Equal scores keep the order
+    of the collection. Every query gets as many documents as it asks for. A query's instruction is not read; put it into
+    `query_prompt`.
+    """
+
+    name = "dense"
+
+    def __init__(self, folder: str | Path, *, device: str | None = None) -> None:
+        """Open an index; see `open`."""
+        self.folder, self.device = Path(folder), device
+        self.manifest = read_manifest(self.folder, self.name, FORMAT)
+        self.options = config.build(Options, self.manifest.options, f"{self.folder}: options")
+        self.documents = DocumentStore(self.folder)
+        self.vectors = Vectors(self.folder)
+        self._approximate = (
+            None if self.options.search == "flat" else approximate.opened(self.folder, self.options, device)
+        )
+
+    @classmethod
+    def open(cls, folder: str | Path, *, device: str | None = None) -> Dense:
+        """Open an index that `build` made; the model is loaded when the first query is asked.
+
+        Args:
+            folder: where it lies.
+            device: of the model and, in exact search, of the products: "cpu", "cuda" …; CUDA where there is one.
+
+        Raises:
+            FileError: when there is no index, or it is torn, of another kind or from an incompatible version.
+            MissingExtra: when it needs faiss, which is not installed.
+        """
+        return cls(folder, device=device)
+
+    @classmethod
+    def build(
+        cls,
+        documents: Iterable[Document],
+        folder: str | Path,
+        *,
+        model: str,
+        search: str = "flat",
+        precision: str = "float32",
+        similarity: str = "",
+        max_tokens: int = 0,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        links: int = 32,
+        effort: int = 200,
+        lists: int = 0,
+        probes: int = 16,
+        code_bytes: int = 48,
+        device: str | None = None,
+        processes: int = 1,
+        source: str = "",
+        total: int | None = None,
+        progress: bool | None = None,
+    ) -> Dense:
+        """Encode documents and open the index.
+
+        What was encoded is on the disk shard by shard: the same call after an interruption goes on from there.
+
+        Args:
+            documents: with distinct ids; texts may be empty.
+            folder: where the index will lie, whole or not at all; must not exist, or be empty.
+            model, search, precision, similarity, max_tokens, query_prompt, document_prompt, links, effort, lists,
+                probes, code_bytes: see `Options`.
+            device: of the model.
+            processes: that encode side by side, each with its share of the threads, or a GPU of its own.
+            source: where the documents come from, for the manifest.
+            total: how many there are, to show the time left.
+            progress: show a bar on standard error; None means when that is a terminal.
+
+        Raises:
+            InputError: when there are no documents, an id occurs twice, or an option is wrong.
+            FileError: when the folder is taken or cannot be written.
+            CheckpointError: when the model cannot be had, or makes no vectors.
+        """
+        options = Options(
+            *(model, search, precision, similarity, max_tokens, query_prompt, document_prompt),
+            *(links, effort, lists, probes, code_bytes),
+        )
+        approximate.check(options)
+        with _encoder(options, device, processes) as encoder:
+            made_from = {"format": FORMAT, "encoder": encoder.key, **dataclasses.asdict(options)}
+            with growing_folder(Path(folder), made_from) as part:
+                shards = Shards(part)
+                with DocumentWriter(part) as writer:
+                    shown = tracked(documents, "encoding", total=total, show=progress)
+                    _encode(_written(shown, writer), encoder, shards)
+                if not len(writer):
+                    raise InputError(f"there are no documents to index{f' in {source}' if source else ''}")
+                shards.join(precision)
+                with waiting(f"building {search} over {len(writer):,} vectors", show=progress):
+                    approximate.build(part, options)
+                write_manifest(part, _manifest(options, writer, encoder.key, source))
+        return cls.open(folder, device=device)
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        *,
+        model: str,
+        index: str | Path | None = None,
+        search: str = "flat",
+        precision: str = "float32",
+        similarity: str = "",
+        max_tokens: int = 0,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        links: int = 32,
+        effort: int = 200,
+        lists: int = 0,
+        probes: int = 16,
+        code_bytes: int = 48,
+        device: str | None = None,
+        processes: int = 1,
+        progress: bool | None = None,
+    ) -> Dense:
+        """The index of a dataset: opened where it lies already, built first where it does not.
+
+        Args:
+            dataset: what to index.
+            model: see `Options`, as for the others that it describes.
+            index: a folder; None means one in the cache, which changes with the corpus and the options.
+            device, processes, progress: see `build`.
+
+        Raises:
+            FileError: when the index at `index` cannot be read, or was built with other options.
+        """
+        options = Options(
+            *(model, search, precision, similarity, max_tokens, query_prompt, document_prompt),
+            *(links, effort, lists, probes, code_bytes),
+        )
+        given = dataclasses.asdict(options)
+        folder = Path(index) if index is not None else cached_index(cls.name, FORMAT, dataset, given)
+        if not folder.exists():
+            more: dict[str, Any] = {"device": device, "processes": processes, "progress": progress}
+            cls.build(dataset.documents(), folder, **given, **more, source=dataset.name, total=dataset.count)
+        opened = cls.open(folder, device=device)
+        if opened.options != options:
+            raise FileError(f"{folder} was built with {opened.options}, not with {options}; name another folder")
+        return opened
+
+    def retrieve(
+        self, queries: Sequence[Query], cutoff: int, *, exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS
+    ) -> list[Ranking]:
+        """The nearest `cutoff` documents of each query; see `rerank.pipeline.Retriever`."""
+        check_cutoff(self.name, cutoff)
+        without = [excluded(exclude, query.query_id) for query in queries]
+        if not queries:
+            return []
+        counts = [min(int(cutoff) + len(each), len(self)) for each in without]
+        found = self._search(self.encoder.queries([query.text for query in queries]), counts)
+        fetched: dict[int, Document] = {}  # queries that find the same document share it
+        return [
+            self._ranking(query, indices.tolist(), scores.tolist(), int(cutoff), each, fetched)
+            for query, (indices, scores), each in zip(queries, found, without, strict=True)
+        ]
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Of queries.
+
+        Raises:
+            FileError: when the model is not the one that made the vectors.
+        """
+        encoder = _encoder(self.options, self.device, 1)
+        if encoder.key != self.manifest.notes.get("encoder"):
+            raise FileError(
+                f"{self.folder} was made by {self.manifest.notes.get('encoder')}, and {self.options.model} is "
+                f"{encoder.key} here: other weights, or another version; build the index again"
+            )
+        return encoder
+
+    def __len__(self) -> int:
+        return self.manifest.documents
+
+    def __repr__(self) -> str:
+        return f"<Dense {self.options.model}, {self.options.search}, of {len(self):,} documents in {self.folder}>"
+
+    def _search(self, queries: Floats, counts: Sequence[int]) -> list[tuple[Any, Any]]:
+        if self._approximate is not None:
+            return self._approximate.search(queries, counts)
+        return list(exact_search(self.vectors, queries, counts, self.encoder.device))
+
+    def _ranking(
+        self,
+        query: Query,
+        indices: Sequence[int],
+        scores: Sequence[float],
+        cutoff: int,
+        without: frozenset[str],
+        fetched: dict[int, Document],
+    ) -> Ranking:
+        for index in indices:
+            if index not in fetched:
+                fetched[index] = self.documents[index]
+        found = (Candidate(fetched[index], score) for index, score in zip(indices, scores, strict=True))
+        kept = (candidate for candidate in found if candidate.document.doc_id not in without)
+        return Ranking(query, tuple(islice(kept, cutoff)))
+
+
+def _encoder(options: Options, device: str | None, processes: int) -> Encoder:
+    from retrievers.encoding import Encoder
+
+    asked: dict[str, Any] = {
+        "similarity": options.similarity or None,
+        "max_tokens": options.max_tokens or None,
+        "query_prompt": options.query_prompt,
+        "document_prompt": options.document_prompt,
+        "device": device,
+    }
+    return Encoder(checkpoints.fetch(options.model), asked, processes)
+
+
+def _written(documents: Iterable[Document], writer: DocumentWriter) -> Iterator[str]:
+    for document in documents:
+        writer.add(document)
+        yield document.full_text
+
+
+def _encode(texts: Iterator[str], encoder: Encoder, shards: Shards) -> None:
+    """Shard by shard; those that are there are left alone."""
+
+    def missing() -> Iterator[tuple[Path, list[str]]]:
+        while shard := list(itertools.islice(texts, SHARD)):
+            path, there = shards.path(shard)
+            if not there:
+                yield path, shard
+
+    for path, vectors in encoder.documents(missing()):
+        shards.write(path, vectors)
+
+
+def _manifest(options: Options, writer: DocumentWriter, encoder: str, source: str) -> Manifest:
+    libraries = ("rerank-toolkit", "torch", "transformers", *(("faiss-cpu",) if options.search != "flat" else ()))
+    return Manifest(
+        kind=Dense.name,
+        format=FORMAT,
+        options=dataclasses.asdict(options),
+        documents=len(writer),
+        fingerprint=writer.fingerprint,
+        source=source,
+        versions={name: number for name in libraries if (number := _version(name))},
+        notes={"encoder": encoder},
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except ModuleNotFoundError:
+        return ""
+
+

@@ -1,0 +1,198 @@
+"""Vectors of a collection on disk, and the search that leaves none of them out.
+
+Vectors are written shard by shard, each under a hash of the texts that it was made of: a build that was interrupted
+finds the shards that are there and computes the others. At the end they become one file, which is memory-mapped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rerank.registry import unknown
+
+__all__ = ["PRECISIONS", "SHARD", "Floats", "Shards", "Vectors", "exact_search"]
+
+Floats: TypeAlias = NDArray[np.float32]
+
+PRECISIONS = ("float32", "float16", "int8")
+"""How vectors are kept. int8: each with a scale of its own, a quarter of the room."""
+
+SHARD = 4096
+"""Documents that are encoded, and written, together."""
+
+QUERY_ROWS = 64
+"""Queries that are compared at once, filled up with zeros: so no bit of a score depends on how many there are."""
+
+DOCUMENT_ROWS = 65_536
+"""Documents that are compared at once."""
+
+NAME = "vectors.npy"
+SCALES = "scales.npy"
+
+
+class Shards:
+    """Vectors while they are being made.
+
+    Args:
+        folder: that becomes the index.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "shards"
+        self.folder.mkdir(exist_ok=True)
+        self.found = 0
+        self._paths: list[Path] = []
+
+    def path(self, texts: Sequence[str]) -> tuple[Path, bool]:
+        """Where the vectors of these texts belong, and whether they are there already."""
+        digest = hashlib.sha256()
+        for text in texts:
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        path = self.folder / f"{len(self._paths):06}-{digest.hexdigest()[:24]}.npy"
+        self._paths.append(path)
+        there = path.exists()
+        self.found += there
+        return path, there
+
+    @staticmethod
+    def write(path: Path, vectors: Floats) -> None:
+        """Write a shard; whole or not at all."""
+        part = path.with_suffix(".part.npy")
+        np.save(part, vectors)
+        part.rename(path)
+
+    def join(self, precision: str) -> None:
+        """All shards as one file; they are removed."""
+        heads = [np.load(path, mmap_mode="r") for path in self._paths]
+        rows, dim = sum(map(len, heads)), heads[0].shape[1]
+        target = self.folder.parent / NAME
+        joined = np.lib.format.open_memmap(target, "w+", np.dtype(precision), (rows, dim))
+        scales = np.empty(rows, np.float32)
+        start = 0
+        for head in heads:
+            stop = start + len(head)
+            joined[start:stop], scales[start:stop] = _kept(np.asarray(head), precision)
+            start = stop
+        joined.flush()
+        if precision == "int8":
+            np.save(self.folder.parent / SCALES, scales)
+        for path in self.folder.iterdir():  # also those of texts that have changed since
+            path.unlink()
+        self.folder.rmdir()
+
+
+class Vectors:
+    """The vectors of an index, memory-mapped.
+
+    Args:
+        folder: of the index.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.rows: NDArray[Any] = np.load(folder / NAME, mmap_mode="r")
+        self.scales: Floats | None = np.load(folder / SCALES) if (folder / SCALES).exists() else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a vector."""
+        return int(self.rows.shape[1])
+
+    def block(self, start: int, stop: int) -> Floats:
+        """Some of them in float32: [documents, dim]."""
+        rows: Floats = np.asarray(self.rows[start:stop], np.float32)
+        return rows if self.scales is None else rows * self.scales[start:stop, None]
+
+
+def exact_search(
+    vectors: Vectors, queries: Floats, counts: Sequence[int], device: torch.device
+) -> list[tuple[NDArray[np.int64], Floats]]:
+    """The documents with the highest inner products: (indices, scores) of each query, best first.
+
+    Equal scores keep the order of the collection.
+
+    Args:
+        vectors: of the collection; each block of them goes to the device once for all queries.
+        queries: [queries, dim].
+        counts: how many documents each query wants.
+        device: where the products are computed.
+    """
+    found = _Best(counts)
+    for start in range(0, len(vectors), DOCUMENT_ROWS):
+        block = torch.from_numpy(np.ascontiguousarray(vectors.block(start, start + DOCUMENT_ROWS))).to(device)
+        for first in range(0, len(queries), QUERY_ROWS):
+            rows = _filled(queries[first : first + QUERY_ROWS]).to(device)
+            found.see(first, _products(rows, block)[: len(queries) - first], start)
+    return found.all()
+
+
+def _products(rows: Tensor, block: Tensor) -> Tensor:
+    """Inner products in float32: [queries, documents]."""
+    precise = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        return rows @ block.T
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = precise
+
+
+def _filled(rows: Floats) -> Tensor:
+    whole = torch.zeros(QUERY_ROWS, rows.shape[1])
+    whole[: len(rows)] = torch.from_numpy(np.ascontiguousarray(rows))
+    return whole
+
+
+class _Best:
+    """The best documents of every query, block by block."""
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        self._counts = list(counts)
+        self._indices: list[NDArray[np.int64]] = [np.empty(0, np.int64) for _ in counts]
+        self._scores: list[Floats] = [np.empty(0, np.float32) for _ in counts]
+
+    def see(self, first: int, scores: Tensor, start: int) -> None:
+        """Scores of some queries, [queries, documents], for the documents from index `start` on."""
+        for place, row in enumerate(scores):
+            query = first + place
+            count = min(self._counts[query], len(row))
+            least = row.topk(count).values[-1]
+            places = (row >= least).nonzero()[:, 0]  # all that tie with the last: the stable sort below decides
+            self._merge(query, (places + start).cpu().numpy(), row[places].cpu().numpy())
+
+    def all(self) -> list[tuple[NDArray[np.int64], Floats]]:
+        """What was best."""
+        return list(zip(self._indices, self._scores, strict=True))
+
+    def _merge(self, query: int, indices: NDArray[np.int64], scores: Floats) -> None:
+        indices = np.concatenate([self._indices[query], indices])
+        scores = np.concatenate([self._scores[query], scores])
+        best = np.argsort(-scores, kind="stable")[: self._counts[query]]
+        self._indices[query], self._scores[query] = indices[best], scores[best]
+
+
+def _kept(vectors: Floats, precision: str) -> tuple[NDArray[Any], Floats]:
+    """Vectors as they are kept, and what each is to be multiplied by."""
+    ways: dict[str, Callable[[Floats], tuple[NDArray[Any], Floats]]] = {
+        "float32": lambda rows: (rows, np.ones(len(rows), np.float32)),
+        "float16": lambda rows: (rows.astype(np.float16), np.ones(len(rows), np.float32)),
+        "int8": _rounded,
+    }
+    if precision not in ways:
+        raise unknown("precision", precision, PRECISIONS)
+    return ways[precision](vectors)
+
+
+def _rounded(rows: Floats) -> tuple[NDArray[Any], Floats]:
+    scales = np.maximum(np.abs(rows).max(1), 1e-12).astype(np.float32) / 127
+    return np.rint(rows / scales[:, None]).astype(np.int8), scales
