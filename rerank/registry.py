@@ -110,7 +110,6 @@ EXTRAS: Mapping[str, str] = {
     "pyarrow": "bright",
     "pyserini": "lucene",
     "ray": "ray",
-    "sentence_transformers": "dense",
 }
 """Which extra brings which package."""
 

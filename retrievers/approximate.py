@@ -100,10 +100,12 @@ def _ivf_pq(vectors: Vectors, options: Options) -> Any:
     faiss = _faiss()
     if vectors.dim % options.code_bytes:
         raise InputError(
-            f"code_bytes={options.code_bytes} does not divide the {vectors.dim} numbers of a vector; choose one that does"
+            f"code_bytes={options.code_bytes} does not divide a vector's {vectors.dim} numbers; choose one that does"
         )
     if len(vectors) < CODES:
-        raise InputError(f"ivf-pq needs {CODES} documents to learn its codes from, and there are {len(vectors)}; use flat")
+        raise InputError(
+            f"ivf-pq needs {CODES} documents to learn its codes from, and there are {len(vectors)}; use flat"
+        )
     lists = min(options.lists or round(4 * math.sqrt(len(vectors))), len(vectors) // 39 or 1)
     coarse = faiss.IndexFlatIP(vectors.dim)
     index = faiss.IndexIVFPQ(coarse, vectors.dim, lists, options.code_bytes, 8, faiss.METRIC_INNER_PRODUCT)

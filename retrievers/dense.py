@@ -17,8 +17,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rerank import checkpoints, config
 from rerank.datasets import Dataset
 from rerank.errors import FileError, InputError
@@ -350,5 +348,3 @@ def _version(name: str) -> str:
         return version(name)
     except ModuleNotFoundError:
         return ""
-
-

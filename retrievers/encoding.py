@@ -43,7 +43,8 @@ class Encoder:
         self.similarity = self._judge.layout.similarity
         if self.similarity not in ("cosine", "dot"):
             raise InputError(
-                f"{folder.name} compares by {self.similarity!r}; an index finds by cosine or dot: say similarity='cosine'"
+                f"{folder.name} compares by {self.similarity!r}, and an index finds by cosine or dot; "
+                "say similarity='cosine'"
             )
         self._pool: ProcessPoolExecutor | None = None
 

@@ -111,7 +111,7 @@ class Vectors:
 
     def block(self, start: int, stop: int) -> Floats:
         """Some of them in float32: [documents, dim]."""
-        rows: Floats = np.asarray(self.rows[start:stop], np.float32)
+        rows: Floats = np.array(self.rows[start:stop], np.float32)  # a copy: torch wants to be able to write
         return rows if self.scales is None else rows * self.scales[start:stop, None]
 
 
@@ -130,7 +130,7 @@ def exact_search(
     """
     found = _Best(counts)
     for start in range(0, len(vectors), DOCUMENT_ROWS):
-        block = torch.from_numpy(np.ascontiguousarray(vectors.block(start, start + DOCUMENT_ROWS))).to(device)
+        block = torch.from_numpy(vectors.block(start, start + DOCUMENT_ROWS)).to(device)
         for first in range(0, len(queries), QUERY_ROWS):
             rows = _filled(queries[first : first + QUERY_ROWS]).to(device)
             found.see(first, _products(rows, block)[: len(queries) - first], start)

@@ -74,24 +74,25 @@ class BiEncoder(SeparateJudge):
         of = SIMILARITIES[self.layout.similarity]
         return [of(query, document).item() for query, document in zip(queries, documents, strict=True)]
 
-    def vectors(self, texts: Sequence[str], bill: Bill | None = None) -> NDArray[np.float32]:
-        """Documents' vectors, [texts, dim]: what `rerank.rerankers.feedback` and `diversity` want.
+    def vectors(self, texts: Sequence[str], bill: Bill | None = None, *, queries: bool = False) -> NDArray[np.float32]:
+        """Vectors of documents, or of queries, [texts, dim]: what `rerank.rerankers.feedback` and retrievers want.
 
         Raises:
             InputError: when a text cannot be read.
         """
         bill = Ledger() if bill is None else bill
         asked = list(dict.fromkeys(texts))
-        keys = {text: content_hash("document", text) for text in asked}
+        side, made_of = (self.queries, self.of_query) if queries else (self.documents, self.of_document)
+        keys = {text: content_hash("query" if queries else "document", text) for text in asked}
         recalled = dict(zip(asked, self.kept.recall(list(keys.values())), strict=True))
         found = {text: kept for text, kept in recalled.items() if kept is not None}
         missing = [text for text in asked if text not in found]
         pairs: dict[str, Pair] = {}
-        for text, pair in zip(missing, self.documents.of(missing), strict=True):
+        for text, pair in zip(missing, side.of(missing), strict=True):
             if isinstance(pair, InputError):
                 raise pair
             pairs[text] = pair
-        for made in self._encoded(pairs, dict.fromkeys(pairs, ""), self.of_document, bill):
+        for made in self._encoded(pairs, dict.fromkeys(pairs, ""), made_of, bill):
             self.kept.keep({keys[text]: kept for text, kept in made.items()})
             found.update(made)
         return np.concatenate([found[text].tensor.numpy() for text in texts])

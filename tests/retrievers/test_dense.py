@@ -168,7 +168,7 @@ def test_another_model_than_the_one_that_made_the_vectors_is_noticed(tmp_path: P
     made = Dense.build(DOCUMENTS, tmp_path / "index", model=str(model))
     tiny_bert(model, WORDS, seed=1)
 
-    with pytest.raises(FileError, match="was made by .*: other weights, or another version; build the index again"):
+    with pytest.raises(FileError, match=r"was made by .*: other weights, or another version; build the index again"):
         Dense.open(made.folder).retrieve(QUERIES, 1)
 
 
@@ -180,7 +180,7 @@ def test_it_stands_in_a_pipeline_file(model: Path, tmp_path: Path) -> None:
     file = tmp_path / "p.toml"
     file.write_text(
         f'[[stage]]\nretriever = "dense"\nmodel = {json.dumps(str(model))}\n'
-        f'index = {json.dumps(str(tmp_path / "index"))}\ncutoff = 7\n'
+        f"index = {json.dumps(str(tmp_path / 'index'))}\ncutoff = 7\n"
     )
 
     [ranking] = Pipeline.load(file, dataset).run(dataset.queries)

@@ -82,7 +82,7 @@ def test_what_cannot_be_fused_is_refused_at_once(retrievers, options, error, say
 def test_two_collections_with_the_same_ids_are_noticed():
     hybrid = Hybrid([Fixed("ab"), Fixed("ba", texts="words of another")])
 
-    with pytest.raises(InputError, match="two retrievers call different documents '.': .*; give retrievers over the"):
+    with pytest.raises(InputError, match=r"two retrievers call different documents '.': .*; give retrievers over the"):
         hybrid.retrieve([QUERY], 5)
 
 
@@ -107,7 +107,7 @@ def test_a_pipeline_file_names_its_parts(dataset, tmp_path, monkeypatch):
 
 
 def test_a_part_that_is_no_retriever_is_named(dataset):
-    with pytest.raises(ConfigError, match="retriever 2 of the hybrid is .*; write"):
+    with pytest.raises(ConfigError, match=r"retriever 2 of the hybrid is .*; write"):
         Hybrid.of(dataset, retrievers=[{"retriever": "bm25"}, {"model": "x"}])
 
 
@@ -124,5 +124,7 @@ def test_a_folder_of_runs_has_one_for_the_dataset(dataset, tmp_path):
         SavedRun(runs, dataset)
     (runs / "small.run").unlink()
     (runs / "small.trec").unlink()
-    with pytest.raises(FileError, match=r"holds no run called small\.trec, for the dataset 'small'; it holds other\.trec"):
+    with pytest.raises(
+        FileError, match=r"holds no run called small\.trec, for the dataset 'small'; it holds other\.trec"
+    ):
         SavedRun(runs, dataset)
