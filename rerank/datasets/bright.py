@@ -135,7 +135,7 @@ class Bright:
         """The hub's own cache; asked over the network only for what is not there."""
         from huggingface_hub import snapshot_download
 
-        wanted = {"repo_type": "dataset", "allow_patterns": [f"{kind}/{self.subset}*.parquet"]}
+        wanted: dict[str, Any] = {"repo_type": "dataset", "allow_patterns": [f"{kind}/{self.subset}*.parquet"]}
         try:
             place = Path(snapshot_download(REPOSITORY, local_files_only=True, **wanted))
             if any(place.glob(f"{kind}/{self.subset}*.parquet")):
