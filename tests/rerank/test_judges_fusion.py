@@ -98,11 +98,11 @@ def test_real_weights_write_the_same_ids(flan: Path) -> None:
 def test_the_most_relevant_is_named_last_and_of_two_mentions_the_last_counts(numbers: Path) -> None:
     judge = FusionInDecoder(numbers)
 
-    read = judge._read(ASKED, "3 1 5 2 4")
+    read = judge.read(ASKED, "3 1 5 2 4")
     assert (read.order, read.repairs) == ((3, 1, 4, 0, 2), ())
-    read = judge._read(ASKED, "4 4 9 2 1 2")
+    read = judge.read(ASKED, "4 4 9 2 1 2")
     assert (read.order, read.repairs) == ((1, 0, 3, 2, 4), ("2 named twice", "1 not there", "2 not named"))
-    assert judge._read(ASKED, "nothing").order == (0, 1, 2, 3, 4)
+    assert judge.read(ASKED, "nothing").order == (0, 1, 2, 3, 4)
     assert judge._complete(5) == 6  # five numbers and the end, as published
 
 
@@ -145,7 +145,7 @@ def test_groups_are_filled_with_what_they_hold(numbers: Path) -> None:
     shown = [PASSAGES[index % 2] for index in range(5)]
 
     assert [_tokenizer(numbers).decode(ids[:-1]) for ids in asked.segments] == listt5_texts(tuple(shown))
-    read = judge._read(Permute(QUESTION, PASSAGES[:2]), "1 2 4 3 5")
+    read = judge.read(Permute(QUESTION, PASSAGES[:2]), "1 2 4 3 5")
     assert (read.order, read.repairs) == ((0, 1), ())
     [answer] = answers(judge, [Permute(QUESTION, PASSAGES[:2])])
     assert sorted(answer.order) == [0, 1]
@@ -180,7 +180,7 @@ def test_lit5_names_the_best_first_and_is_the_plain_loop(brackets: Path) -> None
 
     assert [list(ids) for ids in asked.segments] == [_tokenizer(brackets)(text)["input_ids"] for text in texts]
     assert written == plain_writing(brackets, texts, limit)
-    read = judge._read(ASKED, "[3] > [1] > [2] > [5] > [4]")
+    read = judge.read(ASKED, "[3] > [1] > [2] > [5] > [4]")
     assert (read.order, read.repairs) == ((2, 0, 1, 4, 3), ())
 
 

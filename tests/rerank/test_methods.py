@@ -224,7 +224,8 @@ def test_options_reach_the_judge(lm: Path, options: Mapping[str, Any]) -> None:
     assert "mode=generation" in repr(reranker)
 
 
-SMALL = {"rankmistral100": {}, "pairs": {"beam": 3}, "iranker": {"new_tokens": 8}}
+WRITERS = ("rank1", "interank", "rank-r1", "rank-r1-v0.2", "rank-k", "reasonrank", "rearank", "grouprank", "iranker")
+SMALL = {"rankmistral100": {}, "pairs": {"beam": 3}} | {name: {"new_tokens": 8} for name in WRITERS}
 ASKED = [
     (name, kind)
     for name in NAMES
