@@ -135,12 +135,18 @@ Answer: TypeAlias = Graded | GradedSet | Compared | Picked | Permuted | Written 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """How relevant is this document? -> `Graded`."""
+    """How relevant is this document? -> `Graded`.
+
+    Args:
+        continuation: a text whose likelihood behind the document is the grade, in place of the query's: an answer that
+            somebody wrote. For likelihood judges.
+    """
 
     answered_by: ClassVar[type[Graded]] = Graded
     query: Query
     document: Document
     draw: int = 0
+    continuation: str | None = None
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -305,6 +311,8 @@ def content_key(judge: Judge, question: Question) -> str:
     parts = [judge.key, type(question).__name__, str(question.draw)]
     if isinstance(question, Pick):
         parts += [str(question.count), str(question.worst)]
+    if isinstance(question, Grade) and question.continuation is not None:
+        parts.append(f"behind it: {question.continuation}")
     parts += [question.query.text, question.query.instruction]
     for document in question.documents:
         parts += [document.title, document.text]

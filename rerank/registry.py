@@ -19,6 +19,7 @@ __all__ = ["TABLES", "clash", "did_you_mean", "extra_for", "load", "names", "unk
 TABLES: Mapping[str, Mapping[str, str]] = {
     "algorithm": {
         "all-pairs": "rerank.algorithms.pairs:all_pairs",
+        "answer-scent": "rerank.algorithms.scent:answer_scent",
         "bert-qe": "rerank.algorithms.chunks:bert_qe",
         "blocks": "rerank.algorithms.blocks:blocks",
         "budgeted-pairs": "rerank.algorithms.budgeted:budgeted_pairs",
@@ -39,6 +40,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "tournament-points": "rerank.algorithms.tournament:points",
     },
     "judge": {
+        "answer-scent": "rerank.judges.answer_scent:AnswerScent",
         "attention": "rerank.judges.attention:Attention",
         "bi-encoder": "rerank.judges.bi_encoder:BiEncoder",
         "choice": "rerank.judges.choice:Choice",
@@ -50,10 +52,13 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "fusion-in-t5": "rerank.judges.fusion_in_t5:FusionInT5",
         "hosted": "rerank.judges.hosted:Hosted",
         "late-interaction": "rerank.judges.late_interaction:LateInteraction",
+        "layer-wise": "rerank.judges.layer_wise:LayerWise",
         "likelihood": "rerank.judges.likelihood:Likelihood",
+        "listwise-embedding": "rerank.judges.listwise_embedding:ListwiseEmbedding",
         "oracle": "rerank.judges.fake:Oracle",
         "permutation": "rerank.judges.permutation:Permutation",
         "preference": "rerank.judges.preference:Preference",
+        "ratings": "rerank.judges.ratings:Ratings",
         "reasoning": "rerank.judges.reasoning:Reasoning",
         "score-head": "rerank.judges.score_head:ScoreHead",
         "set-encoder": "rerank.judges.set_encoder:SetEncoder",
@@ -63,6 +68,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "uncertain-cross-encoder": "rerank.judges.uncertain:UncertainCrossEncoder",
         "verdict": "rerank.judges.verdict:Verdict",
         "written-score": "rerank.judges.written_score:WrittenScore",
+        "writer": "rerank.judges.writer:Writer",
     },
     "kernel": {
         "add_norm": "rerank.kernels.add_norm:add_norm",

@@ -16,7 +16,7 @@ from rerank import methods, registry
 from rerank.cost import Ledger
 from rerank.judges.fake import Oracle
 from rerank.methods import Method
-from rerank.questions import Algorithm, Announce, Heard, Plan, Question
+from rerank.questions import Algorithm, Announce, Heard, Plan, Question, Write
 from rerank.rerankers.options import shared_out, spelled
 from rerank.types import Document, Query, Ranking
 
@@ -133,7 +133,7 @@ def _with_options(name: str, options: dict[str, object]) -> str:
 
 
 def _asks(method: Method) -> str:
-    [kind] = registry.load("algorithm", method.algorithm).asks
+    [kind] = registry.load("algorithm", method.algorithm).asks - {Write}  # what is written ranks nothing
     return str(kind.__name__)
 
 

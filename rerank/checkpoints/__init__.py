@@ -6,7 +6,19 @@
 """
 
 from rerank.checkpoints.fetch import fetch, where
-from rerank.checkpoints.folder import fingerprint, kind, origin
+from rerank.checkpoints.folder import fingerprint, kind, origin, settings, weight_files
 from rerank.checkpoints.load import Checkpoint, Located, find, names
 
-__all__ = ["Checkpoint", "Located", "fetch", "find", "fingerprint", "kind", "names", "origin", "where"]
+__all__ = [
+    "Checkpoint",
+    "Located",
+    "fetch",
+    "find",
+    "fingerprint",
+    "kind",
+    "names",
+    "origin",
+    "settings",
+    "weight_files",
+    "where",
+]

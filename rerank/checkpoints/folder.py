@@ -13,7 +13,7 @@ from rerank.checkpoints.layouts import layout_kind
 from rerank.checkpoints.modules import labels_of, module_files, modules_of
 from rerank.errors import CheckpointError
 
-__all__ = ["SOURCE_FILE", "check", "fingerprint", "kind", "origin"]
+__all__ = ["SOURCE_FILE", "check", "fingerprint", "kind", "origin", "settings", "weight_files"]
 
 SOURCE_FILE = "source.json"
 """Written beside weights that did not come as a Hugging Face folder: where they come from and what was done to them."""
@@ -35,6 +35,10 @@ READ_BY_TOKENIZERS = (
 
 ARCHITECTURES = {
     "set-encoder": re.compile("SetEncoder(Bert|Electra)Model"),
+    "bidirectional": re.compile("LlamaBidirectionalForSequenceClassification"),
+    "layer-wise": re.compile("(LayerWiseMiniCPM|CostWiseGemma)ForCausalLM"),
+    "listwise-embedding": re.compile("JinaForRanking"),
+    "passage-embedding": re.compile("Embed(Mistral|Llama)For(Causal|Rank)LM"),
     "score-head": re.compile("(Llama|Mistral|Qwen2|Qwen3|Gemma|Gemma2|Gemma3Text)ForSequenceClassification"),
     "encoder-head": re.compile("(T5|MT5|UMT5)EncoderForSequenceClassification|MonoT5EncoderModel"),
     "cross-encoder": re.compile(".*ForSequenceClassification"),
@@ -54,6 +58,9 @@ LOADED_AS = {
     "causal": "AutoModelForCausalLM",
 }
 
+OURS = ("bidirectional", "layer-wise", "listwise-embedding", "passage-embedding")
+"""Kinds whose models transformers does not have and `rerank.engine.translated` does: their own code is not asked."""
+
 _KINDS = {dict: "a JSON object", list: "a list", int: "a whole number"}
 
 
@@ -64,7 +71,11 @@ def kind(folder: str | Path) -> str:
         "cross-encoder": an encoder for sequence classification with one or two logits, or sentence-transformers'
             modules of that effect (`modules.json`);
         "set-encoder": lightning-ir's `SetEncoderModel` over BERT or ELECTRA, which reads a whole list at once;
-        "score-head": a causal model for it, and "encoder-head", a T5 encoder for it: both are asked by a prompt;
+        "score-head": a causal model for it, "bidirectional", one that sees both ways, and "encoder-head", a T5 encoder
+            for it: they are asked by a prompt;
+        "layer-wise": a causal model with a score head behind each of its later layers;
+        "listwise-embedding": one that gives query and documents of a prompt a vector each (jina-reranker-v3);
+        "passage-embedding": one that reads passages as vectors of an encoder (PE-Rank);
         "encoder-decoder": a T5 or one of its kin, and "causal", a language model: both are asked by a prompt;
         "fusion-in-t5": a T5 with attention between texts, in the layout that docs/methods/fusion-in-decoder.md states;
         "late-interaction", "term-weights", "bi-encoder": encoders that read query and document apart;
@@ -75,7 +86,7 @@ def kind(folder: str | Path) -> str:
             weights. Weights are not loaded to find out.
     """
     folder = Path(folder)
-    config = _config(folder)
+    config = settings(folder)
     if (modules := modules_of(folder)) is not None:
         if (labels := labels_of(modules)) not in (1, 2):
             raise _no_reranker(folder, f"made of modules that give {labels} scores")
@@ -86,9 +97,11 @@ def kind(folder: str | Path) -> str:
     found = found or layout_kind(folder, config)
     if found is None:
         raise _no_reranker(folder, f"a {model}")
-    if found in ("cross-encoder", "score-head") and (labels := _labels(folder, config)) not in (1, 2):
+    if found in ("cross-encoder", "score-head", "bidirectional") and (labels := _labels(folder, config)) not in (1, 2):
         raise _no_reranker(folder, f"a {model} with {labels} logits")
-    if code := (_field(folder, config, "auto_map", dict) or {}).get(LOADED_AS.get(found, "AutoModel")):
+    if found not in OURS and (
+        code := (_field(folder, config, "auto_map", dict) or {}).get(LOADED_AS.get(found, "AutoModel"))
+    ):
         raise CheckpointError(
             f"{folder} needs Python code of its own ({code}), and code from a checkpoint is never run"
         )
@@ -102,7 +115,7 @@ def check(folder: Path) -> None:
     Raises:
         CheckpointError: naming what is missing.
     """
-    _config(folder)
+    settings(folder)
     if not _some(folder, TOKENIZERS):
         raise CheckpointError(f"{folder} has no tokenizer; one of {', '.join(TOKENIZERS)} must lie there")
     if not weight_files(folder):
@@ -172,8 +185,13 @@ def _some(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+def settings(folder: str | Path) -> dict[str, Any]:
+    """What a checkpoint's config.json says.
+
+    Raises:
+        CheckpointError: when there is none, or it cannot be read.
+    """
+    path = Path(folder) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

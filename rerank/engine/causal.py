@@ -141,6 +141,24 @@ class CausalLM:
             return self._joined(done.hidden()), done.cost
 
     @torch.inference_mode()
+    def hidden_at(self, prompts: Sequence[Prompt]) -> tuple[list[Tensor], Cost]:
+        """The hidden states of the last token of every segment, after the model's last norm: [segments, dim] for each
+        prompt, on the device; what it took.
+
+        Args:
+            prompts: their segments, none of them empty: cut behind the tokens whose states are wanted.
+
+        Errors as of `score`.
+        """
+        if not all(len(segment) for prompt in prompts for segment in prompt):
+            raise InputError("a segment has no tokens, and no last one whose state could be read")
+        paths = self.limits.paths(prompts)
+        marks = [Mark(index, place, 1) for index, path in enumerate(paths) for place in range(len(path))]
+        with self._computed(paths, marks, kept(0, paths)) as done:
+            states = torch.split(self._joined(done.hidden()), [len(path) for path in paths])
+            return list(states), done.cost
+
+    @torch.inference_mode()
     def likelihood(
         self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[int]], *, keep: Keep = 0
     ) -> Likelihoods:

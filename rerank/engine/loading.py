@@ -171,10 +171,10 @@ def load(folder: str | Path, head: str, loading: Loading | None = None, shaped: 
     dtype = choose_dtype(loading.dtype, device or choose_device(None))
     options = {"dtype": dtype, **_quantized(loading, dtype), **_placed(loading, device)}
     shaped = shaped or Shaped()
-    if shaped.config is not None:
-        options["config"] = shaped.config
+    configured = {} if shaped.config is None else {"config": shaped.config}
+    options |= configured
     with quiet(), explained(folder):
-        tokenizer = shaped.tokenizer or transformers.AutoTokenizer.from_pretrained(folder)
+        tokenizer = shaped.tokenizer or transformers.AutoTokenizer.from_pretrained(folder, **configured)
         made = shaped.made or getattr(transformers, HEADS[head])
         model, info = made.from_pretrained(folder, output_loading_info=True, **options)
     _check_complete(folder, model, [key for key in info["missing_keys"] if not key.startswith(shaped.unread)])

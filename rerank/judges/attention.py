@@ -104,7 +104,7 @@ class Attention(PromptedJudge):
         question = asked.question
         assert isinstance(question, GradeSet)
         shown = self._shown(question)
-        plain, _ = self.templates(len(shown.documents)).plain(self.prompt.texts(question.query, shown.documents))
+        plain, _ = self.templates(len(shown.documents)).plain(self.texts(shown))
         texts = self._fitted(plain, asked.prompt)
         ids, offsets, places, late = self._whole(texts)
         nothing, _, _, _ = self._whole({**texts, "query": NO_QUERY})

@@ -11,7 +11,16 @@ from rerank import checkpoints, prompts
 from rerank.errors import CheckpointError, InputError
 from rerank.questions import Algorithm, Compare, Grade, GradeSet, Judge, Permute, Pick, Write
 
-__all__ = ["ASKS", "answered", "check_fit", "check_options", "chosen_judge", "judge_for", "keywords"]
+__all__ = [
+    "ASKS",
+    "BY_KIND",
+    "answered",
+    "check_fit",
+    "check_options",
+    "chosen_judge",
+    "judge_for",
+    "keywords",
+]
 
 ASKS: Mapping[str, type] = {
     "grade": Grade,
@@ -29,10 +38,24 @@ SAID = {
     "score-head": "a causal model with a score head",
     "encoder-head": "a T5 encoder with a score head",
     "fusion-in-t5": "a Fusion-in-T5",
+    "bidirectional": "a Llama that sees both ways, with a score head",
+    "layer-wise": "a causal model with a score head behind each of its later layers",
+    "listwise-embedding": "a causal model that gives query and documents a vector each",
+    "passage-embedding": "a causal model that reads passages as vectors",
 }
 
 WITHOUT_PROMPT = ("cross-encoder", "set-encoder", "late-interaction", "bi-encoder", "term-weights")
 """Kinds of checkpoint whose judge has their name and reads pairs of texts as they are."""
+
+BY_KIND = {
+    "score-head": "score-head",
+    "encoder-head": "score-head",
+    "bidirectional": "score-head",
+    "layer-wise": "layer-wise",
+    "listwise-embedding": "listwise-embedding",
+    "passage-embedding": "passage-embedding",
+}
+"""The judge of a kind of checkpoint that is asked in one way alone."""
 
 FUSED = {"permute": "fusion-in-decoder", "grade-set": "fusion-attention"}
 BY_ASKS = {"compare": "target-token", "pick": "choice", "grade-set": "attention"}
@@ -60,7 +83,7 @@ def chosen_judge(folder: str | Path, prompt: str | Path | None) -> str:
             f"{folder} is {SAID[kind]}, which is asked by a prompt: give prompt= one of 'rerank list prompts', and "
             "judge= to be asked in another way than the prompt's usual one"
         )
-    return "score-head" if kind in ("score-head", "encoder-head") else judge_for(prompts.find(prompt))
+    return BY_KIND.get(kind) or judge_for(prompts.find(prompt))
 
 
 def judge_for(prompt: prompts.Prompt) -> str:
@@ -74,6 +97,8 @@ def judge_for(prompt: prompts.Prompt) -> str:
     if prompt.scale:
         return "written-score"
     if prompt.asks == "grade":
+        if prompt.reading == "peak" or any(" " in target.strip() for target in prompt.targets):
+            return "ratings"  # words of several tokens, or one word against all that could be written
         return "target-token" if prompt.targets else "likelihood"
     if prompt.fused:
         return "fusion-in-t5" if prompt.targets else FUSED[prompt.asks]
@@ -99,9 +124,13 @@ def check_options(name: str, judge: type, given: Iterable[str]) -> None:
 
 
 def answered(judge: type[Judge], prompt: str | Path | None) -> frozenset[type]:
-    """What a judge will answer when it is asked by this prompt, which may be one of the kinds that it can."""
+    """What a judge will answer when it is asked by this prompt, which may be one of the kinds that it can; and what it
+    answers by another one (`answers_too`)."""
     able: frozenset[type] = judge.answers
-    return able if prompt is None else able & {ASKS[prompts.find(prompt).asks]} or able
+    if prompt is None:
+        return able
+    too: frozenset[type] = getattr(judge, "answers_too", frozenset())
+    return able & ({ASKS[prompts.find(prompt).asks]} | too) or able
 
 
 def check_fit(algorithm: Algorithm, able: frozenset[type], judge: str) -> None:

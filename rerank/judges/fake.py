@@ -26,6 +26,8 @@ from rerank.questions import (
     Pick,
     Picked,
     Question,
+    Write,
+    Written,
 )
 from rerank.types import Document, Qrels, Query
 
@@ -41,10 +43,11 @@ class Oracle:
             question gets the same noise: it is drawn from the seed, the question and its `draw`.
         seed: of the noise.
 
-    A tie in what it sees is broken towards the document shown first, and P = 0.5 in a comparison.
+    A tie in what it sees is broken towards the document shown first, and P = 0.5 in a comparison. What it writes is the
+    query.
     """
 
-    answers: ClassVar[frozenset[type]] = frozenset({Grade, GradeSet, Compare, Pick, Permute, Announce})
+    answers: ClassVar[frozenset[type]] = frozenset({Grade, GradeSet, Compare, Pick, Permute, Write, Announce})
     reads_ids: ClassVar[bool] = True
 
     def __init__(self, qrels: Qrels, *, noise: float = 0.0, seed: int = 0) -> None:
@@ -82,6 +85,8 @@ class Oracle:
     def _answer(self, question: Question) -> Answer:
         if isinstance(question, Announce):
             return Heard()
+        if isinstance(question, Write):
+            return Written(question.query.text)
         seen = [self._look(question, document) for document in question.documents]
         match question:
             case Grade():
@@ -95,7 +100,6 @@ class Oracle:
                 return Picked(tuple(order[: question.count]), tuple(seen))
             case Permute():
                 return Permuted(tuple((index,) for index in _best_first(seen)), tuple(seen))
-        raise InputError(f"an oracle cannot {type(question).__name__.lower()}")
 
     def _look(self, question: Question, document: Document) -> float:
         relevance = float(self.qrels.get(question.query.query_id, {}).get(document.doc_id, 0))

@@ -17,14 +17,17 @@ from rerank.engine.flops_estimate import Shape
 from rerank.engine.loading import Loading
 from rerank.engine.texts.borders import Borders
 from rerank.engine.texts.fused_tokens import fused
-from rerank.engine.texts.prompt_tokens import Prompt, PromptTokens
+from rerank.engine.texts.prompt_tokens import Prompt, PromptTokens, Slot, Template
 from rerank.engine.texts.text_tokens import TextTokens, store_for
 from rerank.engine.windows import windows_within
 from rerank.errors import CheckpointError, InputError
 from rerank.judges.bills import Asked, Given, charge
 from rerank.judges.choosing import ASKS
 from rerank.judges.readings import wanted
+from rerank.judges.shots import Asking, Shots, Source
+from rerank.judges.target_words import continuation
 from rerank.judges.text_models import TextModel, loaded_text_model
+from rerank.prompts.demonstrations import Demonstration
 from rerank.prompts.prompt import Prompt as PromptFile
 from rerank.prompts.prompt import identifiers
 from rerank.questions import Answer, Bill, Grade, Question
@@ -54,6 +57,10 @@ class PromptedJudge(ABC):
         token_budget: the most tokens in a forward pass; changes speed and memory, never a bit of a float32 CPU score.
         device, dtype, quantize, adapter, device_map: as of `rerank.engine.loading.Loading`.
         token_store: a folder in which the token ids of texts are kept for later runs; in memory by default.
+        demonstrations: solved examples for a prompt that shows {demonstrations}: a JSONL file with query, better and
+            worse, or a sequence of `rerank.prompts.demonstrations.Demonstration`.
+        shots, choose, mirrored, seed: how many a query is shown, which, in which orders; see
+            `rerank.judges.shots.Asking`.
 
     Raises:
         CheckpointError: when the folder holds no model that answers prompts.
@@ -85,6 +92,11 @@ class PromptedJudge(ABC):
         adapter: str | Path | None = None,
         device_map: str | None = None,
         token_store: str | Path | None = None,
+        demonstrations: Source | None = None,
+        shots: int = 1,
+        choose: str = "similar",
+        mirrored: bool = False,
+        seed: int = 0,
     ) -> None:
         self.folder = Path(folder)
         self.prompt = prompt if isinstance(prompt, PromptFile) else prompts.find(prompt)
@@ -94,6 +106,7 @@ class PromptedJudge(ABC):
                 f"{self.folder} is a T5 encoder with a score head, which has no words to be asked for; leave out the "
                 "judge, or say 'score-head'"
             )
+        self._check_demonstrations(demonstrations)
         self.document_tokens = _document_tokens(document_tokens, self.prompt)
         self.wording = wording
         said = self.prompt.wording_of(wording) if wording else ""  # refused, if unknown, before a model is loaded
@@ -110,6 +123,8 @@ class PromptedJudge(ABC):
         self.templates = lru_cache(maxsize=64)(self._template)
         self._text = lru_cache(maxsize=1024)(self._text_of)
         self.tail = self._tail()
+        asking = Asking(demonstrations, shots, choose, mirrored, seed)
+        self.shots = None if demonstrations is None else Shots(self.prompt, asking, self._query_likelihoods)
 
     @abstractmethod
     def ask(self, asked: Sequence[Asked]) -> Given:
@@ -134,7 +149,7 @@ class PromptedJudge(ABC):
             checkpoints.fingerprint(self.folder),
             *self.prompt.identity,
             f"chat={getattr(self.tokenizer, 'chat_template', None)!r}",
-            *(f"{name}={value}" for name, value in {**self._showing, **self.options}.items()),
+            *(f"{name}={value}" for name, value in {**self._showing, **self._all_options}.items()),
             f"max_tokens={self.max_tokens}",
             f"dtype={loaded.model.dtype}",
             f"device={loaded.model.device.type}",
@@ -158,7 +173,7 @@ class PromptedJudge(ABC):
             "execution": self.model.execution,
             "prompt": self.prompt.name,
             **self._showing,
-            **self.options,
+            **self._all_options,
             "max tokens": str(self.max_tokens),
             "token budget": str(self.token_budget),
             "token store": self._borders.texts.store.place,
@@ -232,7 +247,8 @@ class PromptedJudge(ABC):
 
     def _over(self, query: Query, piece: Document) -> int:
         """How many tokens too many a piece has, so far as is sure, for all of it to be shown."""
-        rendered = self.templates(1).render(self.prompt.texts(query, [piece], wording=self.wording))
+        texts = self._demonstrated(self.prompt.texts(query, [piece], wording=self.wording), query)
+        rendered = self.templates(1).render(texts)
         tokens = len(rendered) + self.room(Grade(query, piece)) - self.max_tokens
         text, limits = piece.full_text, self.prompt
         words = 0 if limits.words is None else len(text.split()) - limits.words
@@ -247,7 +263,12 @@ class PromptedJudge(ABC):
     def texts(self, question: Question, *, whole: bool = False) -> dict[str, str]:
         """What the blanks of the prompt say; `whole` as of `Prompt.texts`."""
         shown = self.shown(question)
-        return self.prompt.texts(question.query, shown, wanted(question), wording=self.wording, whole=whole)
+        texts = self.prompt.texts(question.query, shown, wanted(question), wording=self.wording, whole=whole)
+        return self._demonstrated(texts, question.query)
+
+    def _demonstrated(self, texts: dict[str, str], query: Query) -> dict[str, str]:
+        """With the examples that the query is shown."""
+        return texts | ({} if self.shots is None else {"demonstrations": self.shots.text(query.text)})
 
     def check_queries(self, queries: Sequence[Query]) -> None:
         """Refuse queries that leave no room for a document, before any work is done.
@@ -265,10 +286,33 @@ class PromptedJudge(ABC):
         """What the documents of a question are called, in the order shown."""
         return identifiers(self.prompt.identifiers, len(self.shown(question)))
 
+    @property
+    def _all_options(self) -> dict[str, str]:
+        return self.options | ({} if self.shots is None else {"demonstrations": self.shots.description})
+
+    def _check_demonstrations(self, given: Source | None) -> None:
+        if (given is not None) != self.prompt.shows_demonstrations:
+            name, path = self.prompt.name, "a JSONL file with query, better and worse in each line"
+            raise InputError(
+                f"prompt {name!r} shows no demonstrations; leave them out, or choose a prompt such as 'prp-fewshot'"
+                if given is not None
+                else f"prompt {name!r} shows demonstrations: give demonstrations={path}"
+            )
+
+    def _query_likelihoods(self, shown: Sequence[Demonstration]) -> list[float]:
+        """How likely the model finds each demonstration's query behind its better document, token for token."""
+        template = PromptTokens(self._borders, Template(("Document: ", Slot("document", cut=True), " Query:")))
+        queries = [continuation(self.tokenizer, each.query.strip(), behind="Query:") for each in shown]
+        most = self.max_tokens - max(map(len, queries))
+        texts = [template.render({"document": each.better}, max_tokens=most) for each in shown]
+        found, _ = self.model.likelihood(texts, queries)
+        return [numbers.double().mean().item() for numbers in found]
+
     def _unreadable(self, query: Query) -> InputError | None:
         shown = [Document("a", "a")] * (2 if self.prompt.shows is None else self.prompt.shows)
         try:
-            self._rendered(self.prompt.texts(query, shown, wording=self.wording), len(shown), self.max_tokens)
+            texts = self._demonstrated(self.prompt.texts(query, shown, wording=self.wording), query)
+            self._rendered(texts, len(shown), self.max_tokens)
         except InputError as error:
             return error
         return None

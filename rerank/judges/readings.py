@@ -30,9 +30,11 @@ __all__ = [
     "check_targets",
     "check_written_pick",
     "checked_grades",
+    "checked_reading",
     "log_shares",
     "ordered",
     "picked",
+    "usual_reading",
     "wanted",
     "written_grade",
     "written_list",
@@ -41,24 +43,31 @@ __all__ = [
 
 
 def by_targets(
-    question: Question, logits: Sequence[float], grades: Sequence[float], repairs: Sequence[str] = ()
+    question: Question,
+    logits: Sequence[float],
+    grades: Sequence[float],
+    repairs: Sequence[str] = (),
+    reading: str = "",
 ) -> Answer:
     """A grade or a comparison by the logits of its target words, the better first.
 
     A comparison is P(first); a grade is the raw logit of one target, log P(first) over two, and the expected grade
-    Σ P(target) · grade over more.
+    Σ P(target) · grade over more; or what `reading` says (`rerank.prompts.prompt.READINGS`).
 
     Args:
         question: a `Grade` or a `Compare`.
         logits: one for each target; log-probabilities will do, but for a single target's.
         grades: what each target is worth; only where there are more than two.
         repairs: that were needed to have the logits.
+        reading: as `checked_reading` gives it; by default by the number of targets.
     """
     shares = log_shares(logits)
     if isinstance(question, Compare):
         return Compared(math.exp(shares[0]), tuple(repairs))
-    if len(logits) == 1:
+    if (reading or usual_reading(len(logits))) == "logit":
         return Graded(logits[0], tuple(repairs))
+    if reading == "difference":
+        return Graded(logits[0] - logits[1], tuple(repairs))
     if len(logits) == 2:
         return Graded(shares[0], tuple(repairs))
     return Graded(sum(math.exp(share) * grade for share, grade in zip(shares, grades, strict=True)), tuple(repairs))
@@ -162,6 +171,30 @@ def checked_grades(words: Sequence[str], grades: Sequence[float] | None) -> tupl
     if any(before <= after for before, after in pairwise(grades)):
         raise InputError(f"grades={list(grades)} do not fall; the better target stands first")
     return tuple(map(float, grades))
+
+
+def usual_reading(targets: int) -> str:
+    """How a grade is read off so many targets when nothing is said."""
+    return {1: "logit", 2: "log-probability"}.get(targets, "expected")
+
+
+def checked_reading(words: Sequence[str], asked: str) -> str:
+    """How a grade is read off targets.
+
+    Args:
+        words: the targets.
+        asked: by a user or a prompt; empty: the usual way.
+
+    Raises:
+        InputError: when that needs another number of targets.
+    """
+    fits = {1: ("logit",), 2: ("log-probability", "difference", "logit")}.get(len(words), ("expected", "logit"))
+    if asked and asked not in fits:
+        raise InputError(
+            f"reading={asked!r} with {len(words)} targets, {', '.join(map(repr, words))}; "
+            f"these are read by {' or '.join(fits)}"
+        )
+    return asked or fits[0]
 
 
 def check_targets(name: str, words: Sequence[str], compares: bool) -> None:

@@ -12,6 +12,7 @@ from rerank.judges.bills import Asked, Given
 from rerank.judges.causal_text import CausalText
 from rerank.judges.encoder_text import EncoderText
 from rerank.judges.prompted import PromptedJudge
+from rerank.judges.scored_text import BidirectionalText
 from rerank.prompts.prompt import Prompt
 from rerank.questions import Grade, Graded
 
@@ -23,7 +24,9 @@ class ScoreHead(PromptedJudge):
     `…ForSequenceClassification` with one logit, or two of which log P(second) is the score; and RankT5's encoder-only
     shape (https://arxiv.org/abs/2210.10634), whose first token or mean of tokens is read.
 
-    The prompt says what stands at its end: RankLLaMA's last token is its end token.
+    The prompt says what stands at its end: RankLLaMA's last token is its end token. A Llama that sees both ways
+    (nvidia/llama-nemotron-rerank-1b-v2) is read as its config says, by the mean of its tokens' states; there no prompt
+    shares its beginning with another.
 
     Args:
         folder, prompt, options: as of `PromptedJudge`.
@@ -37,7 +40,7 @@ class ScoreHead(PromptedJudge):
     scoring = "score-head 1"
 
     def __init__(self, folder: str | Path, *, prompt: str | Path | Prompt, **options: Any) -> None:
-        if (kind := checkpoints.kind(folder)) not in ("score-head", "encoder-head"):
+        if (kind := checkpoints.kind(folder)) not in ("score-head", "encoder-head", "bidirectional"):
             raise CheckpointError(
                 f"{folder} is of kind {kind} and has no score head that reads a prompt; leave out the judge, or ask it "
                 "by judge='target-token'"
@@ -46,7 +49,7 @@ class ScoreHead(PromptedJudge):
 
     def ask(self, asked: Sequence[Asked]) -> Given:
         """One pass over the prompts."""
-        assert isinstance(self.model, CausalText | EncoderText)
+        assert isinstance(self.model, CausalText | EncoderText | BidirectionalText)
         logits, work = self.model.classify([each.prompt for each in asked])
         scores = [row[0].item() if len(row) == 1 else row.double().log_softmax(0)[1].item() for row in logits]
         return Given([Graded(score) for score in scores], work)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rerank.errors import InputError
 from rerank.judges.bills import Asked, Given
 from rerank.judges.prompted import PromptedJudge
+from rerank.judges.readings import by_targets, check_targets, checked_grades, checked_reading
 from rerank.judges.target_words import target_ids
 from rerank.prompts.prompt import Prompt
-from rerank.questions import Answer, Compare, Compared, Grade, Graded
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from rerank.questions import Compare, Grade
 
 __all__ = ["TargetToken"]
 
@@ -26,7 +22,8 @@ class TargetToken(PromptedJudge):
     A grade is, by the number of targets:
 
     - one: its raw logit (RankT5, https://arxiv.org/abs/2210.10634; bge-reranker-v2-gemma);
-    - two: log P(first) over these two alone (monoT5, https://arxiv.org/abs/2003.06713; Qwen3-Reranker);
+    - two: log P(first) over these two alone (monoT5, https://arxiv.org/abs/2003.06713; Qwen3-Reranker), or with
+      `reading="difference"` the first logit less the second (mxbai-rerank-v2): the same order, and another scale;
     - more: the expected grade, Σ P(target) · grade (https://arxiv.org/abs/2310.14122).
 
     A comparison is P(first target) over the two: duoT5 (https://arxiv.org/abs/2101.05667), and pairwise ranking
@@ -35,8 +32,10 @@ class TargetToken(PromptedJudge):
     Args:
         folder, prompt, options: as of `PromptedJudge`.
         targets: words, the better first; by default the prompt's.
-        grades: what each target is worth; by default the targets themselves where all are numbers. Only with more than
-            two targets.
+        grades: what each target is worth; by default what the prompt says, or the targets themselves where all are
+            numbers. Only with more than two targets.
+        reading: "logit", "log-probability", "difference" or "expected"; by default the prompt's, else by the number of
+            targets. Not of a comparison.
 
     Raises:
         CheckpointError, InputError: as `PromptedJudge`; also when a target is not one token where it would be written.
@@ -52,57 +51,29 @@ class TargetToken(PromptedJudge):
         prompt: str | Path | Prompt,
         targets: Sequence[str] | None = None,
         grades: Sequence[float] | None = None,
+        reading: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(folder, prompt=prompt, **options)
         words = self.prompt.targets if targets is None else tuple(targets)
-        self._check_number(words)
-        self.grades = _checked_grades(words, grades)
+        check_targets(self.prompt.name, words, Compare in self.answers)
+        self.grades = checked_grades(words, self.prompt.grades or None if grades is None else grades)
+        self.reading = "" if Compare in self.answers else checked_reading(words, reading or self.prompt.reading)
         self.targets = dict(zip(words, target_ids(self.tokenizer, words, behind=self.tail), strict=True))
 
     @property
     def options(self) -> dict[str, str]:
         """The targets, with their tokens and what they are worth."""
         said = ", ".join(f"{word!r} = token {token}" for word, token in self.targets.items())
-        return {"targets": said, **({"grades": ", ".join(map(str, self.grades))} if self.grades else {})}
+        worth = {"grades": ", ".join(map(str, self.grades))} if self.grades else {}
+        return {"targets": said, **worth, **({"reading": self.reading} if self.reading else {})}
 
     def ask(self, asked: Sequence[Asked]) -> Given:
         """One step of the model for all."""
         ids = [*self.targets.values()]
         logits, work = self.model.logits([each.prompt for each in asked], [ids] * len(asked))
-        answers = [self._answer(each, row) for each, row in zip(asked, logits, strict=True)]
+        answers = [
+            by_targets(each.question, row.double().tolist(), self.grades, reading=self.reading)
+            for each, row in zip(asked, logits, strict=True)
+        ]
         return Given(answers, work)
-
-    def _answer(self, asked: Asked, logits: Tensor) -> Answer:
-        if isinstance(asked.question, Compare):
-            return Compared(logits.double().softmax(0)[0].item())
-        if len(logits) == 1:
-            return Graded(logits[0].item())
-        if len(logits) == 2:
-            return Graded(logits.double().log_softmax(0)[0].item())
-        probabilities = logits.double().softmax(0).tolist()
-        return Graded(sum(share * grade for share, grade in zip(probabilities, self.grades, strict=True)))
-
-    def _check_number(self, words: Sequence[str]) -> None:
-        if not words:
-            raise InputError(
-                f"prompt {self.prompt.name!r} names no targets; give them (targets=['yes', 'no']) or take another judge"
-            )
-        if Compare in self.answers and len(words) != 2:
-            raise InputError(f"a comparison needs two targets, the first wins; there are {len(words)}: {list(words)}")
-
-
-def _checked_grades(words: Sequence[str], grades: Sequence[float] | None) -> tuple[float, ...]:
-    if len(words) <= 2:
-        if grades is not None:
-            raise InputError(f"grades={list(grades)} with {len(words)} targets, whose logits are the score; leave out")
-        return ()
-    if grades is None:
-        if not all(word.strip().isdecimal() for word in words):
-            raise InputError(f"what are the targets {', '.join(map(repr, words))} worth? Give grades, one for each")
-        grades = [float(word) for word in words]
-    if len(grades) != len(words):
-        raise InputError(f"there are {len(grades)} grades for {len(words)} targets")
-    if any(before <= after for before, after in pairwise(grades)):
-        raise InputError(f"grades={list(grades)} do not fall; the better target stands first")
-    return tuple(map(float, grades))

@@ -142,6 +142,11 @@ def loaded_text_model(folder: Path, loading: Loading, answer: str = "") -> TextM
         from rerank.judges.encoder_text import EncoderText
 
         return EncoderText(*load_score_encoder(folder, loading))
+    if kind == "bidirectional":
+        from rerank.engine.translated import bidirectional
+        from rerank.judges.scored_text import BidirectionalText
+
+        return BidirectionalText(bidirectional(folder, loading), answer)
     raise CheckpointError(f"{folder} is a {kind}, which answers no prompt; leave out judge and prompt")
 
 

@@ -17,7 +17,7 @@ from rerank.prompts.speech import opens_thought
 from rerank.registry import unknown
 from rerank.types import Document, Query
 
-__all__ = ["IDENTIFIERS", "KINDS", "Blank", "Message", "Prompt", "Turn", "identifiers"]
+__all__ = ["IDENTIFIERS", "KINDS", "READINGS", "Blank", "Message", "Prompt", "Turn", "identifiers"]
 
 KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -31,13 +31,22 @@ KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """What a prompt asks, by the names of `rerank.questions`, and the fields that it must have for that."""
 
-FIELDS = frozenset({"query", "instruction", "count", "example", "wanted"})
+FIELDS = frozenset({"query", "instruction", "count", "example", "wanted", "demonstrations"})
+IN_A_DEMONSTRATION: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"grade": frozenset({"query", "document", "answer"}), "compare": frozenset({"query", "first", "second", "answer"})}
+)
 IN_A_LIST = frozenset({"identifier", "text"})
 FOR_EACH = IN_A_LIST | {"query", "title", "prior"}
 IN_A_WORDING = frozenset({"query", "instruction"})
-IDENTIFIERS = ("numbers", "letters")
+IDENTIFIERS = ("numbers", "letters", "indices")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SAID_ELSEWHERE = ("name", "source", "description", "targets", "wordings", "judge", "new_tokens")
+READINGS = ("logit", "log-probability", "difference", "expected", "peak")
+"""What a grade is: the first target's logit; log P(first) over the targets; the first logit less the second; the
+expected grade; the log-likelihood of the first target among all that could be written."""
+
+CONTINUED = ("query", "answer")
+
 """Of a prompt file, what no model sees."""
 
 
@@ -46,7 +55,7 @@ class Blank:
     """A place for a text in a rendered prompt.
 
     Args:
-        name: of the text: "query", "instruction", or "document 1" and so on, in the order shown.
+        name: of the text: "query", "instruction", "demonstrations", or "document 1" and so on, in the order shown.
         document: it is a document's, and may be cut to make the prompt fit.
     """
 
@@ -82,15 +91,21 @@ class Prompt:
         name: what it is called by.
         source: the paper or the repository that the wording comes from.
         asks: grade, compare, pick, permute, grade-set or write.
-        turns: in order. Fields: {query}, {instruction}; {document} of a grade; {first} and {second} of a comparison;
-            {documents}, {count} and {example} of a list; {wanted}, how many are to be chosen of it. A turn that is
-            said for each document may have its {title}, which {text} then leaves out, and in a prompt that grades a
-            set {prior}: the score of the stage before, as a whole number from 0 to 100.
+        turns: in order. Fields: {query}, {instruction}, {demonstrations}; {document} of a grade; {first} and {second}
+            of a comparison; {documents}, {count} and {example} of a list; {wanted}, how many are to be chosen of it. A
+            turn that is said for each document may have its {title}, which {text} then leaves out, and in a prompt that
+            grades a set {prior}: the score of the stage before, as a whole number from 0 to 100.
         document: how one document of {documents} is shown, with {identifier} and {text}.
         between: what stands between two of them.
-        identifiers: how documents of a list are called: numbers from 1, or letters.
+        identifiers: how documents of a list are called: numbers from 1, letters, or indices from 0, which no answer
+            names.
         targets: the words whose probability is the answer, the better first; empty when the answer is written.
+        grades: what each target is worth, where they are more than two and no numbers themselves.
         answer: how the model's answer begins; it is put there for it.
+        reading: how a grade is read off the targets, where that is not the usual way (`READINGS`).
+        continues: what a likelihood judge finds likely behind the prompt: the "query", or an "answer" to it.
+        demonstration: how one of {demonstrations} is shown, with {query}, {answer} and {document} or {first} and
+            {second}.
         instruction: what {instruction} says when the query brings none.
         best_last: the order that the model writes ends with the most relevant document (ListT5).
         wording: what {query} says, with {query} and {instruction}: for models that read an instruction as part of the
@@ -118,7 +133,11 @@ class Prompt:
     between: str = "\n"
     identifiers: str = "numbers"
     targets: tuple[str, ...] = ()
+    grades: tuple[float, ...] = ()
     answer: str = ""
+    reading: str = ""
+    continues: str = "query"
+    demonstration: str = ""
     instruction: str = ""
     wording: str = ""
     wordings: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -140,12 +159,17 @@ class Prompt:
             raise unknown("kind of question", self.asks, KINDS)
         if self.identifiers not in IDENTIFIERS:
             raise unknown("kind of identifier", self.identifiers, IDENTIFIERS)
+        if self.reading and self.reading not in READINGS:
+            raise unknown("reading", self.reading, READINGS)
+        if self.continues not in CONTINUED:
+            raise unknown("continuation", self.continues, CONTINUED)
         if not self.turns:
             raise InputError(f"prompt {self.name!r} says nothing: it has no turn")
         needed = KINDS[self.asks] - ({"documents"} if any(turn.each for turn in self.turns) else set())
         used = {field for turn in self.turns for field in self._checked(turn)}
         if missing := needed - used:
             raise InputError(f"prompt {self.name!r} asks to {self.asks} and never shows {{{sorted(missing)[0]}}}")
+        self._check_demonstration("demonstrations" in used)
         if "documents" in used:
             _fields(self.name, "document", self.document, IN_A_LIST)
             if "text" not in dict.fromkeys(field for _, field in _pieces(self.document)):
@@ -244,6 +268,7 @@ class Prompt:
             "query": self._worded(query, wording, clean(query.text)),
             "instruction": query.instruction or self.instruction,
             "wanted": str(wanted),
+            "demonstrations": "",
             **{f"document {index}": text for index, text in enumerate(shown, start=1)},
             **more,
         }
@@ -278,7 +303,31 @@ class Prompt:
 
     @property
     def _lists(self) -> bool:
-        return "documents" in KINDS[self.asks]
+        return "documents" in KINDS[self.asks] and self.identifiers != "indices"
+
+    @property
+    def shows_demonstrations(self) -> bool:
+        """Whether it has a place for them."""
+        return bool(self.demonstration)
+
+    def shortened(self, text: str) -> str:
+        """A document's text, as much of it as was published."""
+        return self._shown(text, whole=False)
+
+    def demonstrated(self, **fields: str) -> str:
+        """One demonstration: its fields filled."""
+        return "".join(before + fields.get(field or "", "") for before, field in _pieces(self.demonstration))
+
+    def _check_demonstration(self, used: bool) -> None:
+        if used != bool(self.demonstration):
+            missing = "[demonstration] for" if used else "{demonstrations} for its"
+            raise InputError(f"prompt {self.name!r} has no {missing} {'{demonstrations}' if used else 'demonstration'}")
+        if not used:
+            return
+        allowed = IN_A_DEMONSTRATION.get(self.asks)
+        if allowed is None:
+            raise InputError(f"prompt {self.name!r} asks to {self.asks}; demonstrations show grades and comparisons")
+        _fields(self.name, "demonstration", self.demonstration, allowed)
 
     def wording_of(self, name: str | None) -> str:
         """A wording by its name; the usual one for None, which may be empty.
@@ -368,8 +417,8 @@ def identifiers(kind: str, count: int) -> list[str]:
     Raises:
         InputError: when there are more documents than letters.
     """
-    if kind == "numbers":
-        return [str(number) for number in range(1, count + 1)]
+    if kind != "letters":
+        return [str(number + (kind == "numbers")) for number in range(count)]
     if count > len(LETTERS):
         raise InputError(f"{count} documents cannot be called by letters; show at most {len(LETTERS)} at once")
     return list(LETTERS[:count])

@@ -33,6 +33,8 @@ from rerank.questions import (
     Permuted,
     Pick,
     Picked,
+    Write,
+    Written,
 )
 from rerank.rerankers.reranker import Reranker
 from rerank.types import Ranking
@@ -116,6 +118,7 @@ OPTIONS = {
 }
 
 DOCUMENTED = {
+    "answer-scent": lambda n: (n + 1, 2),
     "all-pairs": lambda n: (n * (n - 1), 1),
     "bert-qe": lambda n: (n + 10 + 10 * n, 3),
     "blocks": lambda n: (4 * ceil(n / 20), 1),
@@ -159,7 +162,7 @@ def depth(count: int) -> int:
 class Strange:
     """A judge of one of the bad sorts; it says the same again when it is asked the same."""
 
-    answers = frozenset({Grade, GradeSet, Compare, Pick, Permute, Announce})
+    answers = frozenset({Grade, GradeSet, Compare, Pick, Permute, Write, Announce})
     reads_ids = True
 
     def __init__(self, sort: str):
@@ -182,6 +185,8 @@ class Strange:
                 return Picked(tuple(order[: question.count]))
             case Permute():
                 return Permuted(tuple((index,) for index in order))
+            case Write():
+                return Written("" if self.sort == "unreadable" else "an answer")
             case Announce():
                 return Heard()
         raise AssertionError(question)
@@ -326,7 +331,8 @@ def test_two_documents_take_both_orders_a_grade_each_or_one_question(listed, pla
 def test_there_is_nothing_to_ask_about_one_document_but_its_grade(listed, play, name, algorithm, count):
     _, rounds = play(algorithm(listed(count)), Strange("whims"))
 
-    assert sum(map(len, rounds)) == (count if name in ("pointwise", "group-scores") else 0)
+    asked = {"pointwise": count, "group-scores": count, "answer-scent": 2 * count}
+    assert sum(map(len, rounds)) == asked.get(name, 0)
 
 
 def test_the_ledger_has_the_questions_and_rounds_of_every_query(listed, play, algorithm):
@@ -360,6 +366,6 @@ def test_a_judge_that_only_grades_is_refused_in_one_line(name, algorithm):
     if algorithm.asks == {Grade}:
         assert Reranker(judge=judge, algorithm=name).algorithm is algorithm
     else:
-        asks = ", ".join(kind.__name__ for kind in algorithm.asks)
+        asks = ", ".join(kind.__name__ for kind in algorithm.asks - {Grade})
         with pytest.raises(InputError, match=f"^{name} asks {asks}, and Oracle answers only Grade; choose another"):
             Reranker(judge=judge, algorithm=name)

@@ -15,7 +15,7 @@ from rerank.checkpoints.hub import Hub
 from rerank.checkpoints.load import _read
 from rerank.checkpoints.wheel import Wheel
 from rerank.errors import CheckpointError, ConfigError, UnknownName
-from rerank.judges.choosing import judge_for
+from rerank.judges.choosing import BY_KIND, judge_for
 
 MINILM = "ms-marco-MiniLM-L12-v2"
 LABELS = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
@@ -285,5 +285,4 @@ def test_a_checkpoints_prompt_and_algorithm_fit_its_judge(name: str) -> None:
 
     assert algorithm.asks <= judge.answers
     assert {kind.__name__.lower() for kind in algorithm.asks} == {asks}
-    # which judge goes with a score head is not for the prompt to say
-    assert entry.judge in (judge_for(prompts.find(entry.prompt)), "score-head")
+    assert entry.judge in (*BY_KIND.values(), judge_for(prompts.find(entry.prompt)))

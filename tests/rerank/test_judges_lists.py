@@ -19,6 +19,7 @@ from rerank.judges.first_token import FirstToken
 from rerank.judges.permutation import Permutation
 from rerank.judges.preference import Preference
 from rerank.judges.score_head import ScoreHead
+from rerank.judges.target_token import TargetToken
 from rerank.judges.text_models import Wrote
 from rerank.prompts import Prompt, Turn
 from rerank.questions import (
@@ -217,6 +218,27 @@ def test_rankllama_scores_the_token_that_its_prompt_ends_with(smollm: Path, lm: 
 
     with pytest.raises(CheckpointError, match="is of kind causal and has no score head"):
         ScoreHead(lm, prompt="rankllama")
+
+
+def test_qwen3_rerankers_as_classifiers_score_the_logit_of_yes_less_that_of_no(
+    smollm: Path, lm: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny_lm(tmp_path, smollm, head="AutoModelForSequenceClassification", num_labels=1)
+    causal = load_file(lm / "model.safetensors")  # the conversion: one row of the head less another
+    head = causal.pop("lm_head.weight")
+    words = TargetToken(lm, prompt="yes-no", reading="difference")  # SmolLM2 has no single "yes" behind a thought
+    yes, no = words.targets.values()
+    save_file(causal | {"score.weight": (head[yes] - head[no])[None]}, folder / "model.safetensors", {"format": "pt"})
+    grades = [Grade(QUERY, document) for document in DOCUMENTS]
+
+    def scores(judge: TargetToken | ScoreHead) -> list[float]:
+        return [answer.score for answer in answers(judge, grades) if isinstance(answer, Graded)]
+
+    found = scores(ScoreHead(folder, prompt="yes-no"))
+    assert found == pytest.approx(scores(words), abs=1e-4)
+    assert found != pytest.approx(found[::-1], abs=1e-2)
 
 
 # -- attention ---------------------------------------------------------------------------------------------------------

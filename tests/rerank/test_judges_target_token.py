@@ -165,6 +165,54 @@ def test_more_than_two_targets_give_the_expected_grade(t5: Path) -> None:
     assert scores(judge, GRADES[:1]) == pytest.approx([(shares @ torch.tensor([3.0, 2.0, 1.0])).item()], abs=1e-4)
 
 
+def test_mxbai_is_the_logit_of_1_less_that_of_0_behind_its_own_chat(lm: Path) -> None:
+    judge = TargetToken(lm, prompt="mxbai-rerank-v2")
+    expected = []
+    for document in DOCUMENTS:
+        text = (
+            "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+            f"<|im_start|>user\nquery: {QUERY.text}\ndocument: {document.full_text}\n"
+            "You are a search relevance expert who evaluates how well documents match search queries. For each "
+            "query-document pair, carefully analyze the semantic relationship between them, then provide your binary "
+            "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:<|im_end|>\n<|im_start|>assistant\n"
+        )
+        one, zero = plain_lm(lm, text)[-1][[*judge.targets.values()]].tolist()
+        expected.append(one - zero)
+
+    assert judge.tokenizer.convert_ids_to_tokens([*judge.targets.values()]) == ["1", "0"]
+    assert scores(judge, GRADES) == pytest.approx(expected, abs=1e-4)
+    usual = TargetToken(lm, prompt="mxbai-rerank-v2", reading="log-probability")
+    assert scores(usual, GRADES) == pytest.approx(
+        [-math.log1p(math.exp(-score)) for score in expected], abs=1e-4
+    )  # the same order on another scale
+    assert usual.key != judge.key
+
+
+def test_zerank_says_the_query_as_the_system_and_reads_the_logit_of_yes(lm: Path) -> None:
+    judge = TargetToken(lm, prompt="zerank")
+    texts = [
+        f"<|im_start|>system\n{QUERY.text}<|im_end|>\n<|im_start|>user\n{document.full_text}<|im_end|>\n"
+        "<|im_start|>assistant\n"
+        for document in DOCUMENTS
+    ]
+
+    assert scores(judge, GRADES) == pytest.approx(
+        [plain_lm(lm, text)[-1][judge.targets["Yes"]].item() for text in texts], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reading", "complaint"),
+    [
+        ("zerank", "difference", "reading='difference' with 1 targets, 'Yes'; these are read by logit"),
+        ("yes-no", "expected", "reading='expected' with 2 targets, .* read by log-probability or difference or logit"),
+    ],
+)
+def test_a_reading_needs_its_number_of_targets(lm: Path, prompt: str, reading: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        TargetToken(lm, prompt=prompt, reading=reading)
+
+
 @pytest.mark.parametrize("family", ["monot5", "yes_no"])
 def test_neither_order_nor_neighbours_nor_the_batch_change_a_bit(family: str, request: pytest.FixtureRequest) -> None:
     judge = request.getfixturevalue(family)

@@ -177,7 +177,7 @@ def test_a_random_choice_follows_its_seed_which_the_ledger_shows() -> None:
         (
             "yes-no",
             {"model": "LM", "window": 3},
-            "no option 'window'; pointwise takes none, its judge document_tokens, grades",
+            "no option 'window'; pointwise takes none, its judge choose, ",
         ),
         ("setwise", {"model": "LM", "options": {"children": "3"}}, "option 'children' is '3'; it must be of type int"),
         ("setwise", {"model": "LM", "options": {"children": 99}}, "children=99; a question has from 1 to 25"),

@@ -29,7 +29,8 @@ def test_every_prompt_loads_and_shows_its_query_and_all_its_documents(name):
 
     names = {blank.name for blank in blanks}
     assert {f"document {index}" for index in range(1, count + 1)} <= names
-    assert "query" in names or name in ("query-likelihood", "qlm", "rankinggpt")  # the query is what they are asked for
+    asked_for = ("query-likelihood", "query-likelihood-fewshot", "qlm", "rankinggpt")
+    assert "query" in names or name in asked_for  # the query is what they are asked for
     assert all(blank.document == blank.name.startswith("document") for blank in blanks)
     assert set(prompt.texts(Query("q", "why"), [Document(str(n), "text") for n in range(count)])) >= names
     assert prompt.source.startswith("https://")
@@ -139,7 +140,10 @@ def test_a_query_brings_its_own_instruction():
         ({"asks": "rate"}, "no kind of question is called 'rate'; did you mean 'write'?"),
         ({"turns": ()}, "says nothing: it has no turn"),
         ({"turns": (Turn("user", "{query}"),)}, "asks to grade and never shows {document}"),
-        ({"turns": (Turn("user", "{document} {title}"),)}, r"uses {title}; it may use {count}, {document}, {example}"),
+        (
+            {"turns": (Turn("user", "{document} {title}"),)},
+            r"uses {title}; it may use {count}, {demonstrations}, {document}",
+        ),
         ({"turns": (Turn("user", "{document"),)}, "cannot be read: .*; write {{ for a brace"),
         ({"turns": (Turn("model", "{document}"),)}, "said by 'model'; there is system, user, assistant, plain"),
         ({"wording": "{instruction}"}, r"the wording '{instruction}' never says {query}"),
@@ -149,6 +153,14 @@ def test_a_query_brings_its_own_instruction():
         ({"scale": (0.0, 1.0), "targets": ("yes", "no")}, "a scale is of grades that are written, without targets"),
         ({"worst": True}, "worst and exact are of prompts that ask to pick"),
         ({"judge": "reasonning"}, "no judge is called 'reasonning'; did you mean 'reasoning'"),
+        ({"turns": (Turn("user", "{demonstrations} {document}"),)}, r"has no \[demonstration\] for {demonstrations}"),
+        ({"demonstration": "{query}"}, "has no {demonstrations} for its demonstration"),
+        (
+            {"turns": (Turn("user", "{demonstrations} {document}"),), "demonstration": "{first}"},
+            r"\[demonstration\] uses {first}; it may use {answer}, {document}, {query}",
+        ),
+        ({"reading": "guess"}, "no reading is called 'guess'"),
+        ({"continues": "document"}, "no continuation is called 'document'"),
         ({"identifiers": "roman"}, "no kind of identifier is called 'roman'"),
         ({"asks": "permute", "turns": (Turn("user", "{documents}"),)}, r"\[document\] never shows {text}"),
         ({"asks": "permute", "turns": (Turn("user", "{documents}"),), "document": "{number}"}, r"uses {number}"),

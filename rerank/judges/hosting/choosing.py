@@ -48,6 +48,10 @@ def way_for(
         InputError: when an option does not fit the prompt.
     """
     kind = ASKS[prompt.asks]
+    if prompt.shows_demonstrations or prompt.continues != "query":
+        what = "shows demonstrations" if prompt.shows_demonstrations else "is continued by an answer"
+        raise InputError(f"prompt {prompt.name!r} {what}, which models in this process are asked with; choose another")
+    grades = grades if grades is not None else prompt.grades or None
     if mode not in (None, *MODES):
         raise InputError(f"mode={mode!r}; choose {' or '.join(map(repr, MODES))}")
     if reduction not in (None, *REDUCTIONS):

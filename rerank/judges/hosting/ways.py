@@ -158,7 +158,7 @@ class Targets(Words):
 
     def answer(self, question: Question, scores: Sequence[float], repairs: Sequence[str]) -> Answer:
         """As a model in this process would be read."""
-        return by_targets(question, scores, self.grades, repairs)
+        return by_targets(question, scores, self.grades, repairs, self.prompt.reading)
 
 
 class Labels(Words):
