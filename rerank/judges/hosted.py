@@ -228,6 +228,8 @@ class Hosted:
             fields |= {"logprobs": True, "top_logprobs": self.logprobs} if chats else {"logprobs": self.logprobs}
         if self.way.echo and not chats:
             fields |= {"echo": True}
+        if self.prompt.stop and not self.way.echo:
+            fields["stop"] = list(self.prompt.stop)
         return {name: value for name, value in (fields | self.extra).items() if name not in self.leave_out}
 
     @property

@@ -27,7 +27,7 @@ from rerank.judges.permutation import Permutation
 from rerank.judges.preference import Preference
 from rerank.judges.target_token import TargetToken
 from rerank.prompts import Prompt, Turn
-from rerank.questions import Compare, Grade, Permute, Pick, Write
+from rerank.questions import Compare, Grade, GradeSet, Permute, Pick, Write
 from rerank.types import Document
 
 
@@ -176,6 +176,22 @@ def test_a_text_is_written(hosted, model):
 
     assert answer.text
     assert model.asked[-1]["max_tokens"] == 5
+
+
+def test_a_group_is_graded_as_the_model_writes_it(hosted, model):
+    [answer] = answers(hosted("grouprank", new_tokens=6), [GradeSet(QUERY, DOCUMENTS)])
+
+    assert answer.scores == (0.0, 0.0, 0.0)  # it writes no grade, which is told
+    assert "3 not graded" in answer.repairs
+    assert model.asked[-1]["messages"][-1]["content"].count("[") >= 3
+
+
+def test_the_strings_at_which_an_answer_ends_are_sent(hosted, model):
+    asked = Prompt("mine", "", "grade", (Turn("user", "{query} {document}"),), targets=("Yes", "No"), stop=("END",))
+
+    list(hosted(asked).answer(GRADES[:1], Ledger()))
+
+    assert model.asked[-1]["stop"] == ["END"]
 
 
 def test_a_grade_that_is_written_is_one_or_nothing(hosted, model):
