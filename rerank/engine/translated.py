@@ -34,8 +34,6 @@ FAMILY_OF = {
     "minicpm": "llama",
     "cost_wise_gemma": "gemma2",
     "llama_bidirec": "llama",
-    "embed_mistral": "mistral",
-    "embed_llama": "llama",
     "qwen3": "qwen3",
 }
 """A config's `model_type` -> the family of transformers that computes the same."""
@@ -78,7 +76,7 @@ class Bidirectional:
 
 @dataclass(frozen=True, slots=True)
 class Projected:
-    """A causal model without a head of its own, and a projector: of its hidden states, or into its input.
+    """A causal model without a head of its own, and a projector of its hidden states.
 
     Attributes:
         loaded: the model; its head is all zeros and read by nobody.
@@ -147,7 +145,7 @@ def bidirectional(folder: str | Path, loading: Loading) -> Bidirectional:
 
 
 def projected(folder: str | Path, loading: Loading, *, prefix: str, activation: nn.Module) -> Projected:
-    """A causal model whose checkpoint has a projector: jina-reranker-v3 behind its states, PE-Rank in front of it.
+    """A causal model whose checkpoint has a projector behind its states, such as jina-reranker-v3.
 
     Args:
         folder, loading: as of `rerank.engine.loading.load`.
