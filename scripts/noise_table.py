@@ -82,8 +82,9 @@ def prompt(question: Question) -> tuple[Piece, ...]:
     """How a question is written down: instruction, query, documents, and the query again in a listwise prompt."""
     size = DOCUMENT + (0 if isinstance(question, Grade | Compare) else IDENTIFIER)
     shown = [Piece((label, document.doc_id), size) for label, document in enumerate(question.documents)]
-    again = [Piece("query", QUERY)] if isinstance(question, Permute | GradeSet) else []
-    return (Piece("instruction", INSTRUCTION), Piece("query", QUERY), *shown, *again, Piece("tail", TAIL))
+    query = Piece(("query", question.query.text), QUERY)
+    again = [query] if isinstance(question, Permute | GradeSet) else []
+    return (Piece("instruction", INSTRUCTION), query, *shown, *again, Piece("tail", TAIL))
 
 
 def written(question: Question) -> int:

@@ -45,8 +45,9 @@ LARGE = [95, 100]
 TOO_MANY = {"all-pairs"}
 """Algorithms that ask more than 20,000 questions about 1,000 documents."""
 
-FLOORS = {"bert-qe": 0.99, "blocks": 0.85, "tournament-points": 0.85}
-"""The least nDCG@10 of a perfect judge, at any size, of algorithms that guarantee no position."""
+FLOORS = {"bert-qe": 0.99, "blocks": 0.85, "tournament-points": 0.85, "budgeted-pairs": 0.33, "triage": 0.04}
+"""The least nDCG@10 of a perfect judge, at any size, of algorithms that guarantee no position. Those with a budget leave
+much as it came, and the worst of these lists come in reverse."""
 
 TRUE_RANK = {
     "in order": lambda index, count: index,
@@ -146,7 +147,7 @@ AT_MOST = {
 """The same where they depend on the answers; a heap of n nodes has ⌊log₂ n⌋ levels below the root."""
 
 
-OF_TWO = {"bert-qe": (8, 3), "blocks": (4, 1), "tournament-points": (0, 0)}
+OF_TWO = {"bert-qe": (8, 3), "budgeted-pairs": (1, 1), "blocks": (4, 1), "tournament-points": (0, 0)}
 """What is asked about two documents, where it is not both orders of a pair, a grade for each, or one question."""
 
 

@@ -19,6 +19,7 @@ from rerank.engine.texts.text_tokens import TextTokens
 from rerank.errors import CheckpointError, InputError
 from rerank.judges.bills import Work
 from rerank.judges.choosing import ASKS
+from rerank.judges.hosting.telling import Words
 from rerank.judges.prompted import PromptedJudge
 from rerank.judges.text_models import Wrote, loaded_text_model
 from rerank.questions import Compare, Grade, GradeSet, Permute, Pick, Question
@@ -168,6 +169,21 @@ def _saying(text: str, asked: list[int]) -> Any:
         return [Wrote(text, 3) for _ in rendered], Work(10, 0, 0)
 
     return write
+
+
+def test_a_server_whose_tokenizer_nobody_has_is_told_texts_too() -> None:
+    """What many models take for special tokens is broken up; the server would read it as such."""
+    question = Permute(QUERY, tuple(shown("rankgpt", HOSTILE["the end of the prompt"], HOSTILE["identifiers"])))
+
+    told = Words(prompts.find("rankgpt"), chats=True).told(question, 0)
+
+    said = "".join(text for _, text in told.messages or ())
+    assert "<|im_end|>" not in said
+    assert "< |im_end|>" in said
+    assert not re.search(r"</s>|<\|\w+\|>|<think>", said)
+    assert told.amounts["special_tokens_defused"] == 6
+    assert told.amounts["identifiers_renamed"] == 9
+    assert len(re.findall(r"^\[[123]\] ", "\n".join(text for _, text in told.messages or ()), re.M)) == 3
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=str)
