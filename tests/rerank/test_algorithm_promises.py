@@ -46,8 +46,8 @@ TOO_MANY = {"all-pairs"}
 """Algorithms that ask more than 20,000 questions about 1,000 documents."""
 
 FLOORS = {"bert-qe": 0.99, "blocks": 0.85, "tournament-points": 0.85, "budgeted-pairs": 0.33, "triage": 0.04}
-"""The least nDCG@10 of a perfect judge, at any size, of algorithms that guarantee no position. Those with a budget leave
-much as it came, and the worst of these lists come in reverse."""
+"""The least nDCG@10 of a perfect judge, at any size, of algorithms that guarantee no position. Those with a budget
+leave much as it came, and the worst of these lists come in reverse."""
 
 TRUE_RANK = {
     "in order": lambda index, count: index,
