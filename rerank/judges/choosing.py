@@ -101,7 +101,7 @@ def judge_for(prompt: prompts.Prompt) -> str:
     if prompt.fused:
         return "fusion-in-t5" if prompt.targets else FUSED[prompt.asks]
     if prompt.asks == "permute":
-        return "first-token" if prompt.identifiers == "letters" and prompt.answer.endswith("[") else "permutation"
+        return "first-token" if prompt.answer.endswith("[") else "permutation"
     if prompt.asks not in BY_ASKS:
         raise InputError(f"prompt {prompt.name!r} asks to {prompt.asks}, which ranks nothing; choose another prompt")
     return BY_ASKS[prompt.asks]
