@@ -23,7 +23,7 @@ from rerank.engine.prefix import Trie
 from rerank.evaluate import evaluate
 from rerank.io import read_run
 from rerank.judges.fake import Oracle
-from rerank.questions import Algorithm, Announce, Compare, Grade, GradeSet, Heard, Permute, Pick, Question
+from rerank.questions import Algorithm, Announce, Compare, Grade, GradeSet, Heard, Permute, Question, Write
 from rerank.types import Qrels, Ranking
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "noise.md"
@@ -88,7 +88,9 @@ def prompt(question: Question) -> tuple[Piece, ...]:
 
 
 def written(question: Question) -> int:
-    """Tokens of its answer: a list names every document, everything else is one token."""
+    """Tokens of its answer: a list names every document, a text has 64, everything else is one token."""
+    if isinstance(question, Write):
+        return 64
     return IDENTIFIER * len(question.documents) if isinstance(question, Permute) else 1
 
 
@@ -228,7 +230,7 @@ def main() -> None:
     able = {
         name: algorithm
         for name in registry.names("algorithm")
-        if (algorithm := registry.load("algorithm", name)).asks <= {Grade, GradeSet, Compare, Pick, Permute}
+        if (algorithm := registry.load("algorithm", name)).asks <= Oracle.answers
     }
     rows = {}
     for name, algorithm in able.items():
