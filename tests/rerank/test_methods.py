@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -234,9 +235,22 @@ ASKED = [
 ]
 
 
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Demonstrations, for methods that show some."""
+    path = tmp_path_factory.mktemp("solved") / "solved.jsonl"
+    names = ("Rome", "Oslo")
+    shown = [{"query": f"what is {name}?", "better": f"{name} is a city", "worse": "a river"} for name in names]
+    path.write_text("".join(json.dumps(each) + "\n" for each in shown))
+    return path
+
+
 @pytest.mark.parametrize(("name", "kind"), ASKED)
-def test_every_method_reranks(name: str, kind: str, lm: Path, t5: Path) -> None:
-    with Reranker(name, model=lm if kind == "causal" else t5, options=SMALL.get(name)) as reranker:
+def test_every_method_reranks(name: str, kind: str, lm: Path, t5: Path, solved: Path) -> None:
+    prompt = methods.find(name).prompt
+    shows = bool(prompt) and prompts.find(prompt).shows_demonstrations
+    options = {**SMALL.get(name, {}), **({"demonstrations": solved} if shows else {})}
+    with Reranker(name, model=lm if kind == "causal" else t5, options=options) as reranker:
         ranking = reranker.rank(QUERY, DOCUMENTS)
 
     assert sorted(document.doc_id for document in ranking.documents) == ["a", "b", "c"]
