@@ -7,6 +7,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rerank.engine.products import ask_for_reproducible
 from rerank.errors import RerankError
 from rerank.types import Candidate, Document, Qrels, Query, Ranking, Run
 
@@ -28,6 +29,8 @@ __all__ = [
     "Reranker",
     "Run",
 ]
+
+ask_for_reproducible()  # here, because it is of no use once torch has computed anything
 
 # no name of a module may stand here: importing the module would put it in the name's place, so that
 # `rerank.evaluate` would be a function or a module by the order of imports

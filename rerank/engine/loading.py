@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rerank.engine.products import MODE, VARIABLE, are_reproducible
 from rerank.errors import CheckpointError, InputError
 from rerank.registry import extra_for, unknown
 
@@ -261,6 +262,11 @@ def _choices(model: Any, loading: Loading) -> dict[str, str]:
         choices["quantisation"] = loading.quantize or str(getattr(method, "value", method))
     if loading.adapter is not None:
         choices["adapter"] = f"{loading.adapter}, merged"
+    if model.device.type == "cpu" and not are_reproducible():
+        choices["bits"] = (
+            "the last bit of a score may change from run to run: torch had computed before rerank was imported; import "
+            f"rerank first, or set {VARIABLE}={MODE}"
+        )
     return choices
 
 
