@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -96,30 +97,35 @@ class BM25(Stage):
 
     name = "bm25"
 
-    def __init__(self, folder: str | Path, *, mmap: bool = True) -> None:
+    def __init__(self, folder: str | Path, *, mmap: bool = True, query_side: bool = False) -> None:
         """Open an index; see `open`."""
         import bm25s
 
-        self.folder = Path(folder)
+        self.folder, self.query_side = Path(folder), query_side
         self.manifest = read_manifest(self.folder, self.name, FORMAT)
         self.options = config.build(Options, self.manifest.options, f"{self.folder}: options")
         self._analyser = _checked_analyser(self.options, self.manifest, self.folder)
         self._lock = threading.Lock()  # a stemmer must not be used by two threads at once
         self._index = bm25s.BM25.load(self.folder, mmap=mmap, show_progress=False)
+        self._mean_length = _mean_length(self.options, self.manifest, self.folder) if query_side else 0.0
         self.documents = DocumentStore(self.folder)
 
     @classmethod
-    def open(cls, folder: str | Path, *, mmap: bool = True) -> BM25:
+    def open(cls, folder: str | Path, *, mmap: bool = True, query_side: bool = False) -> BM25:
         """Open an index that `build` made.
 
         Args:
             folder: where it lies.
             mmap: False reads the postings into memory; documents are read from disk in either case.
+            query_side: weigh the terms of a query by BM25 too, as if it were a document, instead of by how often they
+                occur in it: what BRIGHT's published BM25 does (https://arxiv.org/abs/2407.12883), by gensim's
+                LuceneBM25Model. Long queries of many common words gain. The index is the same.
 
         Raises:
             FileError: when there is no index, or it is torn, of another kind or from an incompatible version.
+            InputError: when `query_side` meets an index of another method than "lucene".
         """
-        return cls(folder, mmap=mmap)
+        return cls(folder, mmap=mmap, query_side=query_side)
 
     @classmethod
     def build(
@@ -176,6 +182,7 @@ class BM25(Stage):
         method: str = "lucene",
         stop_words: str = "english",
         stemmer: str = "porter",
+        query_side: bool = False,
         progress: bool | None = None,
     ) -> BM25:
         """The index of a dataset: opened where it lies already, built first where it does not.
@@ -185,18 +192,22 @@ class BM25(Stage):
             index: a folder; None means one in the cache (`RERANK_CACHE`, or ~/.cache/rerank-toolkit), which changes
                 with the corpus and the options.
             k1, b, method, stop_words, stemmer: see `Options`.
+            query_side: how it is searched, see `open`: the same index serves both.
             progress: show a bar on standard error while building; None means when that is a terminal.
 
         Raises:
             FileError: when the index at `index` cannot be read, or was built with other options.
+            InputError: when an option is wrong, or `query_side` meets another method than "lucene".
         """
         options = Options(k1, b, method, stop_words, stemmer)
+        if query_side:
+            _check_query_side(options)
         given = dataclasses.asdict(options)
         folder = Path(index) if index is not None else cached_index(cls.name, FORMAT, dataset, given)
         opened = cls.open(folder) if folder.exists() else cls._built_of(dataset, folder, given, progress)
         if opened.options != options:
             raise FileError(f"{folder} was built with {opened.options}, not with {options}; name another folder")
-        return opened
+        return cls.open(folder, query_side=True) if query_side else opened
 
     def retrieve(
         self, queries: Sequence[Query], cutoff: int, *, exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS
@@ -234,7 +245,20 @@ class BM25(Stage):
     def _scores(self, text: str) -> Floats:
         with self._lock:
             terms = self._analyser(text)
-        scores: Floats = self._index.get_scores_from_ids(self._index.get_tokens_ids(terms))
+        numbers = self._index.get_tokens_ids(terms)
+        scores: Floats = self._weighted(numbers) if self.query_side else self._index.get_scores_from_ids(numbers)
+        return scores
+
+    def _weighted(self, numbers: Sequence[int]) -> Floats:
+        """Scores with the query as a document: words that no document holds are no part of its length, as in gensim."""
+        postings, count = self._index.scores, len(self)
+        scores = np.zeros(count, np.float32)
+        norm = self.options.k1 * (1 - self.options.b + self.options.b * len(numbers) / self._mean_length)
+        for number, times in Counter(numbers).items():
+            held = slice(postings["indptr"][number], postings["indptr"][number + 1])
+            documents = held.stop - held.start
+            weight = math.log1p((count - documents + 0.5) / (documents + 0.5)) * times / (times + norm)
+            scores[postings["indices"][held]] += np.float32(weight) * postings["data"][held]
         return scores
 
 
@@ -265,7 +289,11 @@ def _manifest(options: Options, writer: DocumentWriter, terms: Terms, source: st
         fingerprint=writer.fingerprint,
         source=source,
         versions={name: version(name) for name in ("rerank-toolkit", "bm25s", "PyStemmer", "regex")},
-        notes={"terms": len(terms.vocabulary), "example": options.analyser()(EXAMPLE)},
+        notes={
+            "terms": len(terms.vocabulary),
+            "mean_length": sum(map(len, terms.rows)) / len(terms.rows),
+            "example": options.analyser()(EXAMPLE),
+        },
     )
 
 
@@ -275,6 +303,25 @@ def _checked_analyser(options: Options, manifest: Manifest, folder: Path) -> Ana
         written = ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
         raise FileError(f"{folder} was written with {written}, which analysed text differently; build the index again")
     return analyser
+
+
+def _check_query_side(options: Options) -> None:
+    if options.method != "lucene":
+        raise InputError(f"query_side is defined for method 'lucene', and the index's is {options.method!r}")
+
+
+def _mean_length(options: Options, manifest: Manifest, folder: Path) -> float:
+    """Terms of a document, on average.
+
+    Raises:
+        InputError, FileError: when queries cannot be weighed by it.
+    """
+    _check_query_side(options)
+    if "mean_length" not in manifest.notes:
+        raise FileError(
+            f"{folder} was written before indexes said how long documents are; remove it and build it again"
+        )
+    return float(manifest.notes["mean_length"])
 
 
 def _check_content(documents: int, terms: Terms, source: str) -> None:

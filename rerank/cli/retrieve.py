@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,14 +114,14 @@ def _stage(name: str, index: Path | None, options: Mapping[str, Any], dataset: D
 
     if index is None:
         return stages.make({"retriever": name, **_bars(name, screen), **options}, dataset, "the options")[0]
-    if options:
-        raise InputError(
-            f"{', '.join(options)} cannot change the index at {index}, which holds its own; leave out one or the other"
-        )
     retriever = registry.load("retriever", name)
     if not hasattr(retriever, "open"):
         raise InputError(f"the retriever {name!r} needs no index; leave out --index")
-    opened = retriever.open(index)
+    if fixed := [key for key in options if key not in inspect.signature(retriever.open).parameters]:
+        raise InputError(
+            f"{', '.join(fixed)} cannot change the index at {index}, which holds its own; leave out one or the other"
+        )
+    opened = retriever.open(index, **stages.converted(retriever.open, options, f"retriever {name!r}"))
     _check_source(opened, index, dataset, screen)
     return opened
 
@@ -148,8 +149,6 @@ def _is_of(source: str, dataset: Dataset) -> bool:
 
 def _bars(name: str, screen: Screen) -> dict[str, bool]:
     """Whether the retriever shows its own bar while it builds an index, where it can."""
-    import inspect
-
     from rerank import registry
 
     maker = getattr(registry.load("retriever", name), "of", None)

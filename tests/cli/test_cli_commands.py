@@ -38,6 +38,10 @@ def test_options_of_bm25_change_its_scores_and_belong_to_the_index(command, refu
 
     assert read_run(tmp_path / "run.trec") != usual
     assert "k1 cannot change the index at" in refused(*base, "--index", tmp_path, "--k1", 2)
+    command("index", "--dataset", collection, "--retriever", "bm25", "--output", tmp_path / "own")
+    command(*base, "--index", tmp_path / "own", "--option", "query_side=true")
+    assert read_run(tmp_path / "run.trec") != usual
+    assert "query_side is 3; it must be of type bool" in refused(*base, "--option", "query_side=3")
     assert "no option is called 'kk1'; did you mean 'k1'?" in refused(*base, "--option", "kk1=2")
     assert "'k1' is not written KEY=VALUE" in refused(*base, "--option", "k1")
     assert "k1 is -1.0" in refused(*base, "--k1", -1)

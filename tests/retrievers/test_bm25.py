@@ -56,6 +56,49 @@ def test_a_word_said_twice_in_the_query_counts_twice(fish):
     assert twice.score == pytest.approx(2 * once.score)
 
 
+def test_query_side_weighs_the_querys_terms_as_a_documents_by_hand(fish):
+    # N = 4, mean length 2; "fish" is held by 2 documents, "horse" by 1; the query has 3 terms that documents hold
+    fish_idf = math.log(1 + (4 - 2 + 0.5) / (2 + 0.5))
+    horse_idf = math.log(1 + (4 - 1 + 0.5) / (1 + 0.5))
+    norm = {length: 0.9 * (1 - 0.4 + 0.4 * length / 2) for length in (1, 3, 4)}
+    fish_in_query, horse_in_query = fish_idf * 2 / (2 + norm[3]), horse_idf * 1 / (1 + norm[3])
+
+    [ranking] = BM25.open(fish.folder, query_side=True).retrieve([Query("q", "fish, the horse, fishes unheard")], 10)
+
+    scores = {candidate.document.doc_id: candidate.score for candidate in ranking}
+    assert scores == pytest.approx(
+        {
+            "a": fish_in_query * fish_idf * 2 / (2 + norm[3]),
+            "b": fish_in_query * fish_idf * 1 / (1 + norm[1]),
+            "c": horse_in_query * horse_idf * 1 / (1 + norm[4]),
+        },
+        rel=1e-6,
+    )
+
+
+def test_query_side_is_how_an_index_is_searched_and_not_which(animals, monkeypatch):
+    plain = BM25.of(Dataset.load(animals))
+    monkeypatch.setattr(Dataset, "documents", lambda _: pytest.fail("the corpus was read again"))
+
+    weighed = BM25.of(Dataset.load(animals), query_side=True)
+
+    assert (weighed.folder, weighed.manifest) == (plain.folder, plain.manifest)
+    assert weighed.retrieve([Query("q", "fish")], 1) != plain.retrieve([Query("q", "fish")], 1)
+    assert found(weighed, "unheard of") == []
+
+
+def test_query_side_is_refused_where_it_has_no_meaning(fish, animals):
+    other = BM25.build(FISH, animals / "other", method="atire")
+
+    with pytest.raises(InputError, match="query_side is defined for method 'lucene', and the index's is 'atire'"):
+        BM25.open(other.folder, query_side=True)
+    with pytest.raises(InputError, match="query_side is defined for method 'lucene'"):
+        BM25.of(Dataset.load(animals), method="robertson", query_side=True)
+    change(fish.folder, notes={key: value for key, value in fish.manifest.notes.items() if key != "mean_length"})
+    with pytest.raises(FileError, match="remove it and build it again"):
+        BM25.open(fish.folder, query_side=True)
+
+
 def test_the_title_is_searched_too(tmp_path):
     bm25 = BM25.build([Document("a", "text", title="Whales"), Document("b", "whale")], tmp_path / "index")
 
