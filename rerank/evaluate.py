@@ -26,7 +26,7 @@ from rerank.registry import unknown
 from rerank.significance import LEVEL, RESAMPLES, SEED, Comparison, Interval, holm, interval, paired
 from rerank.types import LARGEST_RELEVANCE, Qrels, Ranking, Run, Scores
 
-__all__ = ["Comparison", "Evaluation", "Interval", "compare", "evaluate", "holm", "interval"]
+__all__ = ["Comparison", "Evaluation", "Interval", "compare", "evaluate", "holm", "interval", "order"]
 
 _EXAMPLES = "measures are written like nDCG@10, RR(rel=2)@10, AP(rel=2), R@100, Judged@10"
 
@@ -92,7 +92,7 @@ def evaluate(qrels: Qrels, run: Run | Scores, measures: Sequence[str] = ("nDCG@1
         raise InputError(f"measures is {measures!r}; it must be a list of names, such as ['nDCG@10']")
     parsed = {name: _parse(name) for name in measures}
     judged = {query_id: _judgments(query_id, qrels[query_id]) for query_id in sorted(qrels) if qrels[query_id]}
-    orders = {query_id: _order(query_id, run[query_id]) for query_id in run if query_id in judged and run[query_id]}
+    orders = {query_id: order(query_id, run[query_id]) for query_id in run if query_id in judged and run[query_id]}
     _check_shared(judged, orders, run)
     queries = {name: _values(name, measure, judged, orders) for name, measure in parsed.items()}
     return Evaluation(
@@ -139,7 +139,7 @@ def _judgments(query_id: str, docs: Mapping[str, int]) -> dict[str, int]:
     return judged
 
 
-def _order(query_id: str, ranked: Ranking | Mapping[str, float]) -> list[str]:
+def order(query_id: str, ranked: Ranking | Mapping[str, float]) -> list[str]:
     """The doc_ids of one query, best first."""
     if isinstance(ranked, Ranking):
         return [candidate.document.doc_id for candidate in ranked]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rerank.evaluate import Evaluation
     from rerank.types import Qrels
 
-__all__ = ["evaluate", "split_measures"]
+__all__ = ["evaluate", "judgments_of", "names_of", "split_measures"]
 
 _BETWEEN = re.compile(r"\s+(?![^(]*\))")  # white space, but not inside the brackets of RBP(rel=1, p=0.8)
 
@@ -90,11 +90,11 @@ def evaluate(
         if path is not None:
             check_new_file(path, *runs, *ledgers, baseline, qrels)
     systems = _systems(runs, baseline)
-    judged, official = _judgments(dataset, split, qrels)
+    judged, official = judgments_of(dataset, split, qrels)
     asked = split_measures(measures) or official
     found = _evaluated(judged, systems, asked)
     first = next(iter(found)) if baseline is not None or len(found) > 1 else None
-    efficiency = efficiency_of(found, _names(systems), ledgers)
+    efficiency = efficiency_of(found, names_of(systems), ledgers)
     honesty = _honesty(judged, systems) if probabilities else {}
     if output is not None:
         _report(found, efficiency, honesty, first, seed, output)
@@ -120,7 +120,7 @@ def _systems(runs: Sequence[Path], baseline: Path | None) -> list[Path]:
     return list(dict.fromkeys(systems))
 
 
-def _judgments(dataset: str | None, split: str | None, qrels: Path | None) -> tuple[Qrels, list[str]]:
+def judgments_of(dataset: str | None, split: str | None, qrels: Path | None) -> tuple[Qrels, list[str]]:
     """The judgments, and the measures that go with them."""
     if qrels is not None:
         from rerank.io import read_qrels
@@ -138,7 +138,7 @@ def _evaluated(judged: Qrels, systems: Sequence[Path], measures: Sequence[str]) 
     from rerank.evaluate import evaluate
     from rerank.io import read_run
 
-    names = _names(systems)
+    names = names_of(systems)
     return {names[path]: evaluate(judged, read_run(path), measures) for path in systems}
 
 
@@ -148,7 +148,7 @@ def _honesty(judged: Qrels, systems: Sequence[Path]) -> dict[str, Quality]:
     from rerank.io import read_run
 
     found = {}
-    for path, name in _names(systems).items():
+    for path, name in names_of(systems).items():
         try:
             found[name] = quality_of(judged, read_run(path))
         except InputError as error:
@@ -156,7 +156,7 @@ def _honesty(judged: Qrels, systems: Sequence[Path]) -> dict[str, Quality]:
     return found
 
 
-def _names(systems: Sequence[Path]) -> dict[Path, str]:
+def names_of(systems: Sequence[Path]) -> dict[Path, str]:
     """What tables call the runs: their file names, or their paths where two share one."""
     distinct = len({path.name for path in systems}) == len(systems)
     return {path: path.name if distinct else str(path) for path in systems}

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "rerank.cli.evaluate:evaluate",
         "Evaluate runs: measures, intervals, and whether differences are real.",
     ),
+    "compare": ("rerank.cli.compare:compare", "Compare runs with the first of them."),
     "run": ("rerank.cli.run:run", "Retrieve and rerank with a pipeline, from a TOML file or from flags."),
     "calibrate": ("rerank.cli.calibrate:calibrate", "Fit scores to probabilities of relevance."),
     "threshold": (
