@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from rerank.checkpoints import adapters
 from rerank.checkpoints import cache as caches
 from rerank.checkpoints.cache import Progress
 from rerank.checkpoints.hub import Hub
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def where(name: str | Path, *, cache: Path | None = None) -> Path | None:
-    """The folder of a checkpoint that is on this machine, or None; nothing is downloaded.
+    """The folder of a checkpoint that is on this machine with its adapter, or None; nothing is downloaded.
 
     Args:
         name: a checkpoint's name, a hub id or a local folder.
@@ -29,6 +30,8 @@ def where(name: str | Path, *, cache: Path | None = None) -> Path | None:
     located = find(name)
     if located.folder is not None:
         return located.folder
+    if (adapter := _adapter(located)) and adapters.where(adapter) is None:
+        return None
     root = cache or caches.folder()
     return next((place for source in located.sources if (place := source.cached(root)) is not None), None)
 
@@ -38,6 +41,8 @@ def fetch(
 ) -> Path:
     """A folder with config, tokenizer and weights: the cached one, else from the first source that has it.
 
+    Its adapter, where its file names one, is fetched first, because it is small.
+
     Args:
         name: a checkpoint's name, a hub id or a local folder.
         cache: the folder for what comes from elsewhere than the hub; RERANK_CACHE or the usual place when None.
@@ -46,14 +51,20 @@ def fetch(
 
     Raises:
         UnknownName: when no checkpoint has the name.
-        CheckpointError: when every source failed, with the reason of each.
+        CheckpointError: when every source failed, with the reason of each, or the adapter cannot be had.
     """
     if not refresh and (place := where(name, cache=cache)) is not None:
         return place
     located = find(name)
     if located.folder is not None:
         return located.folder
+    if adapter := _adapter(located):
+        adapters.fetch(adapter)
     return _first(located, cache or caches.folder(), progress)
+
+
+def _adapter(located: Located) -> str:
+    return "" if located.checkpoint is None else located.checkpoint.adapter
 
 
 def _first(located: Located, root: Path, progress: Progress | None) -> Path:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rerank.checkpoints import adapters
 from rerank.checkpoints.layouts import layout_kind
 from rerank.checkpoints.modules import labels_of, module_files, modules_of
 from rerank.errors import CheckpointError
@@ -63,8 +64,12 @@ OURS = ("bidirectional", "layer-wise", "listwise-embedding")
 _KINDS = {dict: "a JSON object", list: "a list", int: "a whole number"}
 
 
-def kind(folder: str | Path) -> str:
+def kind(folder: str | Path, adapter: str | Path | None = None) -> str:
     """What a checkpoint is, read from its config and never from its name.
+
+    Args:
+        folder: of the checkpoint.
+        adapter: what is merged into it: with one that has a score head, a causal model is of kind "score-head".
 
     Returns:
         "cross-encoder": an encoder for sequence classification with one or two logits, or sentence-transformers'
@@ -104,7 +109,7 @@ def kind(folder: str | Path) -> str:
             f"{folder} needs Python code of its own ({code}), and code from a checkpoint is never run"
         )
     check(folder)
-    return found
+    return "score-head" if found == "causal" and adapter is not None and adapters.has_head(adapter) else found
 
 
 def check(folder: Path) -> None:

@@ -31,7 +31,8 @@ class Checkpoint:
 
     Args:
         name: the file's name without ".toml".
-        hub: the id on the Hugging Face hub; empty when the weights are on none, which then need a source.
+        hub: the id on the Hugging Face hub; empty when the weights are on none, which then need a source. With an
+            adapter, that of the model under it, which keeps its own name.
         description: one line for a person who chooses.
         licence: of the weights, as an SPDX id where it has one.
         max_tokens: of query and document together, when the user names no other.
@@ -41,6 +42,8 @@ class Checkpoint:
         prompt: what it is asked by (`rerank list prompts`), for judges that ask by one.
         targets: words whose probability is the answer, where they are not the prompt's own.
         options: of the algorithm and of the judge, where they are not the defaults: a window, a number of documents.
+        adapter: a LoRA that is merged into the weights when the user names no other: an id on the hub, by which the
+            checkpoint is called, or a folder.
         sources: where the weights come from, tried in this order; the hub alone when empty.
     """
 
@@ -55,7 +58,13 @@ class Checkpoint:
     prompt: str = ""
     targets: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    adapter: str = ""
     sources: tuple[Source, ...] = ()
+
+    @property
+    def repo(self) -> str:
+        """What it is called on the hub."""
+        return self.adapter or self.hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,4 +139,4 @@ def _entries() -> dict[str, Checkpoint]:
 @cache
 def _spellings() -> dict[str, Checkpoint]:
     entries = _entries().values()
-    return {name: entry for entry in entries for name in (entry.name, entry.hub, *entry.aliases) if name}
+    return {name: entry for entry in entries for name in (entry.name, entry.repo, *entry.aliases) if name}

@@ -187,7 +187,10 @@ def _choices(model: str, options: dict[str, Any], screen: Screen) -> dict[str, s
     folder = fetch_model(model, screen)
     reranker = Reranker(name, **given)
     facts = {"checkpoint": model, "folder": str(folder), "origin": checkpoints.origin(folder)}
-    facts |= {"kind": checkpoints.kind(folder), "algorithm": reranker.recipe.described}
+    facts |= {
+        "kind": checkpoints.kind(folder, reranker.recipe.answering.get("adapter")),
+        "algorithm": reranker.recipe.described,
+    }
     return facts | dict(getattr(reranker.judge, "choices", {}))
 
 

@@ -36,7 +36,8 @@ def list_models(*, screen: Screen) -> None:
     screen.answer({"models": found})
     if not screen.as_json:
         lines = [
-            [one["hub"] or one["name"], f"{one['max_tokens']:,}", one["licence"], one["description"]] for one in found
+            [one["adapter"] or one["hub"] or one["name"], f"{one['max_tokens']:,}", one["licence"], one["description"]]
+            for one in found
         ]
         screen.show(rows(["model", "tokens", "licence", "what it is"], lines))
 
@@ -81,8 +82,9 @@ def _answer(name: str, folder: str, screen: Screen) -> None:
     from rerank import checkpoints
 
     entry = checkpoints.find(name).checkpoint
-    kind = checkpoints.kind(folder) if entry is None or entry.judge else "model without a judge"
-    origin = checkpoints.origin(folder)
+    adapter = entry.adapter if entry is not None else ""
+    kind = checkpoints.kind(folder, adapter or None) if entry is None or entry.judge else "model without a judge"
+    origin = checkpoints.origin(folder) + (f", with the adapter {adapter}" if adapter else "")
     screen.answer({"model": name, "folder": folder, "origin": origin, "kind": kind})
     if not screen.as_json:
         click.echo(folder)
@@ -101,5 +103,8 @@ def _entry(name: str) -> dict[str, Any]:
     entry = checkpoints.find(name).checkpoint
     assert entry is not None
     sources = [str(source) for source in entry.sources] or [f"the hub's {entry.hub}"]
-    facts = {key: getattr(entry, key) for key in ("hub", "description", "licence", "max_tokens", "judge", "algorithm")}
+    facts = {
+        key: getattr(entry, key)
+        for key in ("hub", "adapter", "description", "licence", "max_tokens", "judge", "algorithm")
+    }
     return {"name": name, **facts, "prompt": entry.prompt, "options": dict(entry.options), "sources": sources}

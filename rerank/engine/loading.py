@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rerank.checkpoints import adapters
 from rerank.engine.products import MODE, VARIABLE, are_reproducible
 from rerank.errors import CheckpointError, InputError
 from rerank.registry import extra_for, unknown
@@ -181,7 +182,7 @@ def load(folder: str | Path, head: str, loading: Loading | None = None, shaped: 
     _check_complete(folder, model, [key for key in info["missing_keys"] if not key.startswith(shaped.unread)])
     identity = [loading.quantize or ""]
     if loading.adapter is not None:
-        adapter = _adapter(loading.adapter)
+        adapter = adapters.fetch(loading.adapter)
         identity += [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(adapter.glob("adapter_*"))]
         model = _merged(model, adapter)
     if device is not None and loading.quantize is None and not _is_quantized(model):
@@ -216,28 +217,17 @@ def _placed(loading: Loading, device: torch.device | None) -> dict[str, Any]:
     return {"device_map": {"": device}} if loading.quantize is not None else {}
 
 
-def _adapter(name: str | Path) -> Path:
-    """The folder of an adapter, fetched from the hub when there is none of that name."""
-    if find_spec("peft") is None:
-        raise CheckpointError(str(extra_for(f"adapter={str(name)!r}", "peft")))
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        with quiet(), explained(name):
-            folder = Path(snapshot_download(str(name), allow_patterns="adapter_*"))
-    if not list(folder.glob("adapter_model.*")) or not (folder / "adapter_config.json").is_file():
-        raise CheckpointError(f"{folder} holds no LoRA adapter: adapter_config.json and adapter_model.* must lie there")
-    return folder
-
-
 def _merged(model: Any, adapter: Path) -> Any:
     """The model with a LoRA adapter in its weights, so that it is run like any other."""
     from peft import PeftModel
 
     with quiet(), explained(adapter), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what peft still calls transformers' switches
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        warnings.filterwarnings("error", "Found missing adapter keys", UserWarning)  # they would stay random
+        try:
+            return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        except UserWarning as error:
+            raise CheckpointError(f"{adapter} lacks weights that its config promises: {str(error)[:200]}") from error
 
 
 def _check_complete(folder: str | Path, model: Any, missing: Iterable[str]) -> None:

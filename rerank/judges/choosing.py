@@ -59,14 +59,14 @@ FUSED = {"permute": "fusion-in-decoder", "grade-set": "fusion-attention"}
 BY_ASKS = {"compare": "target-token", "pick": "choice", "grade-set": "attention"}
 
 
-def chosen_judge(folder: str | Path, prompt: str | Path | None) -> str:
-    """The judge of a checkpoint when none was named: by its kind, and by its prompt.
+def chosen_judge(folder: str | Path, prompt: str | Path | None, adapter: str | Path | None = None) -> str:
+    """The judge of a checkpoint when none was named: by its kind, which an adapter may change, and by its prompt.
 
     Raises:
         CheckpointError: when it needs a prompt and there is none.
         InputError: when it reads no prompt and there is one, or no judge asks this prompt.
     """
-    kind = checkpoints.kind(folder)
+    kind = checkpoints.kind(folder, adapter)
     if kind in WITHOUT_PROMPT:
         if prompt is not None:
             raise InputError(f"{Path(folder).name} is a {kind}, which reads no prompt; leave out {prompt!r}")

@@ -26,7 +26,8 @@ class ScoreHead(PromptedJudge):
 
     The prompt says what stands at its end: RankLLaMA's last token is its end token. A Llama that sees both ways
     (nvidia/llama-nemotron-rerank-1b-v2) is read as its config says, by the mean of its tokens' states; there no prompt
-    shares its beginning with another.
+    shares its beginning with another. A LoRA over a language model, as RankLLaMA is
+    published, brings the head along: `adapter`.
 
     Args:
         folder, prompt, options: as of `PromptedJudge`.
@@ -40,7 +41,8 @@ class ScoreHead(PromptedJudge):
     scoring = "score-head 1"
 
     def __init__(self, folder: str | Path, *, prompt: str | Path | Prompt, **options: Any) -> None:
-        if (kind := checkpoints.kind(folder)) not in ("score-head", "encoder-head", "bidirectional"):
+        kind = checkpoints.kind(folder, options.get("adapter"))
+        if kind not in ("score-head", "encoder-head", "bidirectional"):
             raise CheckpointError(
                 f"{folder} is of kind {kind} and has no score head that reads a prompt; leave out the judge, or ask it "
                 "by judge='target-token'"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from rerank import checkpoints
-from rerank.engine.loading import Loaded, Loading, load
+from rerank.engine.loading import Loaded, Loading, Shaped, load
 from rerank.engine.texts.prompt_tokens import Prompt, Slot, Template
 from rerank.errors import CheckpointError
 from rerank.judges.bills import Work
@@ -130,13 +130,13 @@ def loaded_text_model(folder: Path, loading: Loading, answer: str = "") -> TextM
     from rerank.judges.causal_text import CausalText
     from rerank.judges.sequence_text import SequenceText
 
-    kind = checkpoints.kind(folder)
+    kind = checkpoints.kind(folder, loading.adapter)
     if kind == "encoder-decoder":
         return SequenceText(load(folder, "encoder-decoder", loading), answer)
     if kind == "causal":
         return CausalText(load(folder, "causal", loading), answer)
     if kind == "score-head":
-        return CausalText(load(folder, "classifier", loading), answer)
+        return CausalText(load(folder, "classifier", loading, _headed(folder)), answer)
     if kind == "encoder-head":
         from rerank.engine.t5.score_model import load_score_encoder
         from rerank.judges.encoder_text import EncoderText
@@ -148,6 +148,15 @@ def loaded_text_model(folder: Path, loading: Loading, answer: str = "") -> TextM
 
         return BidirectionalText(bidirectional(folder, loading), answer)
     raise CheckpointError(f"{folder} is a {kind}, which answers no prompt; leave out judge and prompt")
+
+
+def _headed(folder: Path) -> Shaped | None:
+    """A causal model with the score head that only its adapter has: one logit, RankLLaMA's shape."""
+    if checkpoints.kind(folder) != "causal":
+        return None
+    from transformers import AutoConfig
+
+    return Shaped(config=AutoConfig.from_pretrained(folder, num_labels=1), unread=("score.",))
 
 
 def template_of(

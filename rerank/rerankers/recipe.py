@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank import checkpoints, methods, registry
-from rerank.checkpoints import Checkpoint
+from rerank.checkpoints import Checkpoint, adapters
 from rerank.errors import InputError, UnknownName
 from rerank.judges.choosing import answered, check_fit, check_options, chosen_judge
 from rerank.judges.hosting.choosing import asked_like, usual_prompt
@@ -104,9 +104,12 @@ def recipe_of(name: str | Path | None, arguments: Mapping[str, Any], *, fetch: b
     if _is_hosted(model, said):
         return _HostedOrder(method, model, None, said).recipe(str(model))
     order = _Order(method, model, _entry(model), said)
+    adapter = order.given.get("adapter")
     folder = checkpoints.fetch(model) if fetch else checkpoints.where(model)
+    if adapter is not None and (adapters.fetch(adapter) if fetch else adapters.where(adapter)) is None:
+        folder = None  # an adapter that is not here may turn it into a checkpoint of another kind
     if method is not None and folder is not None:
-        _check_kind(method, folder)
+        _check_kind(method, folder, adapter)
     if folder is not None and order.usual and checkpoints.kind(folder) in OWN_METHODS:
         order = replace(order, method=methods.find(OWN_METHODS[checkpoints.kind(folder)]))
     return order.recipe(folder)
@@ -131,7 +134,9 @@ class _Order:
     def recipe(self, folder: Path | str | None) -> Recipe:
         """With all that can be known before the model is loaded checked."""
         algorithm, asked, given = _algorithm(self.said, self.method, self.entry), gathered(self.said), self.given
-        judge = self.judge or (None if folder is None else chosen_judge(folder, given.get("prompt")))
+        judge = self.judge or (
+            None if folder is None else chosen_judge(folder, given.get("prompt"), given.get("adapter"))
+        )
         kind = None if judge is None else registry.load("judge", judge)
         asking, answering = shared_out(asked, self.presets, algorithm, kind)
         check_asking(algorithm, asking)
@@ -167,6 +172,8 @@ class _Order:
         usual: dict[str, Any] = {"prompt": self.prompt} if self.prompt else {}
         if self.entry is not None:
             usual["max_tokens"] = self.entry.max_tokens
+            if self.entry.adapter:
+                usual["adapter"] = self.entry.adapter
             if self._asked_as_its_file_says and self.entry.targets:
                 usual["targets"] = self.entry.targets
         return usual | {name: self.said[name] for name in ARGUMENTS if name in self.said}
@@ -272,9 +279,9 @@ def _entry(model: str | Path) -> Checkpoint | None:
         raise UnknownName(f"no method is called {str(model)!r}{near}") from error
 
 
-def _check_kind(method: Method, folder: Path) -> None:
+def _check_kind(method: Method, folder: Path, adapter: str | Path | None) -> None:
     """Refuse a checkpoint of another kind than the method can ask."""
-    if (kind := checkpoints.kind(folder)) not in method.wants:
+    if (kind := checkpoints.kind(folder, adapter)) not in method.wants:
         raise InputError(
             f"method {method.name!r} asks checkpoints of kind {' or '.join(method.wants)}, and {folder.name} is of "
             f"kind {kind}; 'rerank list methods' shows others"

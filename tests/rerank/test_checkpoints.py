@@ -35,9 +35,9 @@ def test_every_file_is_named_as_its_hub_id_and_found_by_every_spelling(name: str
     entry = find(name).checkpoint
 
     assert entry is not None
-    own = (entry.hub.partition("/")[2], entry.hub.replace("/", "-"))  # where two share the first
+    own = (entry.repo.partition("/")[2], entry.repo.replace("/", "-"))  # where two share the first
     assert name in own or (not entry.hub and entry.sources)
-    assert all(find(spelling).checkpoint is entry for spelling in (entry.hub or name, *entry.aliases))
+    assert all(find(spelling).checkpoint is entry for spelling in (entry.repo or name, *entry.aliases))
     assert entry.judge in ("", *registry.names("judge"))
     apart = entry.judge in ("late-interaction", "term-weights", "bi-encoder")  # of a document alone
     least = 128 if apart else 150 if entry.judge.startswith("fusion") else 512  # of each document, where it is fused
@@ -50,7 +50,7 @@ def test_the_old_spelling_of_a_hub_id_is_the_same_checkpoint() -> None:
 
 def test_no_spelling_stands_for_two_checkpoints() -> None:
     entries = [entry for name in names() if (entry := find(name).checkpoint)]
-    spellings = [spelling for entry in entries for spelling in (entry.name, entry.hub, *entry.aliases) if spelling]
+    spellings = [spelling for entry in entries for spelling in (entry.name, entry.repo, *entry.aliases) if spelling]
 
     assert len(spellings) == len(set(spellings))
 

@@ -92,6 +92,11 @@ def test_without_bitsandbytes_the_way_to_it_is_said(minilm, monkeypatch):
 
     with pytest.raises(CheckpointError, match=r"quantize='8bit' needs the 'quantize' extra: pip install"):
         CrossEncoder(minilm, quantize="8bit")
+
+
+def test_without_peft_the_way_to_it_is_said(minilm, monkeypatch):
+    monkeypatch.setattr("rerank.checkpoints.adapters.find_spec", lambda name: None)
+
     with pytest.raises(CheckpointError, match=r"adapter='x' needs the 'lora' extra"):
         CrossEncoder(minilm, adapter="x")
 
