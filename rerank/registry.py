@@ -93,6 +93,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "dense": "retrievers.dense:Dense",
         "hybrid": "retrievers.hybrid:Hybrid",
         "saved": "retrievers.saved:SavedRun",
+        "splade": "retrievers.splade:Splade",
     },
     "step": {
         "feedback": "rerank.rerankers.feedback:Feedback",

@@ -19,23 +19,22 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import Any
 
 from rerank import config
 from rerank.datasets import Dataset
 from rerank.errors import FileError, InputError
 from rerank.pipeline import NO_EXCLUSIONS, Stage, check_cutoff
 from rerank.registry import did_you_mean
-from rerank.types import Candidate, Document, Query, Ranking
+from rerank.types import Document, Query, Ranking
 from retrievers.analysis import Analyser
 from retrievers.documents import DocumentStore, DocumentWriter
 from retrievers.exclusions import excluded
 from retrievers.index import Manifest, cached_index, new_folder, read_manifest, write_manifest
+from retrievers.postings import Floats, Postings, best
 from retrievers.progress import tracked, waiting
+from retrievers.rankings import Rankings
 from retrievers.terms import Terms
 
 __all__ = ["BM25", "METHODS", "Options"]
@@ -44,8 +43,6 @@ METHODS = ("lucene", "robertson", "atire")
 """Variants of the formula in which a document without any term of the query scores 0 (Kamphuis et al., 2020)."""
 
 FORMAT = 1
-
-Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 EXAMPLE = (
     "Us users' U.S. policies don't relate to the naïve café's 3.14 e-mails, possibly; 東京タワー foo_bar's running"
@@ -107,6 +104,8 @@ class BM25(Stage):
         self._analyser = _checked_analyser(self.options, self.manifest, self.folder)
         self._lock = threading.Lock()  # a stemmer must not be used by two threads at once
         self._index = bm25s.BM25.load(self.folder, mmap=mmap, show_progress=False)
+        stored = self._index.scores
+        self._postings = Postings(stored["indptr"], stored["indices"], stored["data"], len(self))
         self._mean_length = _mean_length(self.options, self.manifest, self.folder) if query_side else 0.0
         self.documents = DocumentStore(self.folder)
 
@@ -214,8 +213,11 @@ class BM25(Stage):
     ) -> list[Ranking]:
         """The best `cutoff` documents of each query; see `rerank.pipeline.Retriever`."""
         check_cutoff(self.name, cutoff)
-        fetched: dict[int, Document] = {}  # queries that find the same document share it
-        return [self._ranking(query, cutoff, excluded(exclude, query.query_id), fetched) for query in queries]
+        rankings, made = Rankings(self.documents, cutoff), []
+        for query in queries:
+            without = excluded(exclude, query.query_id)
+            made.append(rankings.of(query, *best(self._scores(query.text), cutoff + len(without)), without))
+        return made
 
     def __len__(self) -> int:
         return self.manifest.documents
@@ -233,15 +235,6 @@ class BM25(Stage):
                 raise
             return cls.open(folder)  # another process was faster
 
-    def _ranking(self, query: Query, cutoff: int, without: frozenset[str], fetched: dict[int, Document]) -> Ranking:
-        indices, scores = _best(self._scores(query.text), cutoff + len(without))
-        for index in indices:
-            if index not in fetched:
-                fetched[index] = self.documents[index]
-        found = (Candidate(fetched[index], score) for index, score in zip(indices, scores, strict=True))
-        kept = (candidate for candidate in found if candidate.document.doc_id not in without)
-        return Ranking(query, tuple(islice(kept, cutoff)))
-
     def _scores(self, text: str) -> Floats:
         with self._lock:
             terms = self._analyser(text)
@@ -251,25 +244,13 @@ class BM25(Stage):
 
     def _weighted(self, numbers: Sequence[int]) -> Floats:
         """Scores with the query as a document: words that no document holds are no part of its length, as in gensim."""
-        postings, count = self._index.scores, len(self)
-        scores = np.zeros(count, np.float32)
         norm = self.options.k1 * (1 - self.options.b + self.options.b * len(numbers) / self._mean_length)
-        for number, times in Counter(numbers).items():
-            held = slice(postings["indptr"][number], postings["indptr"][number + 1])
-            documents = held.stop - held.start
-            weight = math.log1p((count - documents + 0.5) / (documents + 0.5)) * times / (times + norm)
-            scores[postings["indices"][held]] += np.float32(weight) * postings["data"][held]
-        return scores
+        weights = {term: self._idf(term) * times / (times + norm) for term, times in Counter(numbers).items()}
+        return self._postings.scores(weights.items())
 
-
-def _best(scores: Floats, count: int) -> tuple[list[int], list[float]]:
-    """Index and score of the `count` highest scores above 0, best first; equal ones in the order of the collection."""
-    found = np.flatnonzero(scores > 0)
-    if len(found) > count:
-        least = np.partition(scores[found], -count)[-count]
-        found = found[scores[found] >= least]  # all that tie with the last: the stable sort below decides
-    best = found[np.argsort(-scores[found], kind="stable")[:count]]
-    return best.tolist(), scores[best].tolist()
+    def _idf(self, term: int) -> float:
+        documents = self._postings.held_by(term)
+        return math.log1p((len(self) - documents + 0.5) / (documents + 0.5))
 
 
 def _write_postings(terms: Terms, options: Options, folder: Path) -> None:

@@ -8,27 +8,29 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rerank import checkpoints, config
 from rerank.datasets import Dataset
 from rerank.errors import FileError, InputError
 from rerank.pipeline import NO_EXCLUSIONS, Stage, check_cutoff
 from rerank.registry import unknown
-from rerank.types import Candidate, Document, Query, Ranking
+from rerank.types import Document, Query, Ranking
 from retrievers import approximate
 from retrievers.documents import DocumentStore, DocumentWriter
 from retrievers.exclusions import excluded
 from retrievers.index import Manifest, cached_index, growing_folder, read_manifest, write_manifest
 from retrievers.progress import tracked, waiting
-from retrievers.vectors import PRECISIONS, SHARD, Floats, Shards, Vectors, exact_search
+from retrievers.rankings import Rankings
+from retrievers.shards import SHARD, Shards, written
+from retrievers.vectors import PRECISIONS, Floats, Vectors, exact_search, join
 
 if TYPE_CHECKING:
     from retrievers.encoding import Encoder
@@ -182,10 +184,13 @@ class Dense(Stage):
                 shards = Shards(part)
                 with DocumentWriter(part) as writer:
                     shown = tracked(documents, "encoding", total=total, show=progress)
-                    _encode(_written(shown, writer), encoder, shards)
+                    for path, vectors in encoder.documents(shards.missing(written(shown, writer), SHARD)):
+                        with shards.writing(path) as place:
+                            np.save(place, vectors)
                 if not len(writer):
                     raise InputError(f"there are no documents to index{f' in {source}' if source else ''}")
-                shards.join(precision)
+                join(shards.paths, part, precision)
+                shards.remove()
                 with waiting(f"building {search} over {len(writer):,} vectors", show=progress):
                     approximate.build(part, options)
                 write_manifest(part, _manifest(options, writer, encoder.key, source))
@@ -248,9 +253,9 @@ class Dense(Stage):
             return []
         counts = [min(int(cutoff) + len(each), len(self)) for each in without]
         found = self._search(self.encoder.queries([query.text for query in queries]), counts)
-        fetched: dict[int, Document] = {}  # queries that find the same document share it
+        rankings = Rankings(self.documents, cutoff)
         return [
-            self._ranking(query, indices.tolist(), scores.tolist(), int(cutoff), each, fetched)
+            rankings.of(query, indices.tolist(), scores.tolist(), each)
             for query, (indices, scores), each in zip(queries, found, without, strict=True)
         ]
 
@@ -280,22 +285,6 @@ class Dense(Stage):
             return self._approximate.search(queries, counts)
         return list(exact_search(self.vectors, queries, counts, self.encoder.device))
 
-    def _ranking(
-        self,
-        query: Query,
-        indices: Sequence[int],
-        scores: Sequence[float],
-        cutoff: int,
-        without: frozenset[str],
-        fetched: dict[int, Document],
-    ) -> Ranking:
-        for index in indices:
-            if index not in fetched:
-                fetched[index] = self.documents[index]
-        found = (Candidate(fetched[index], score) for index, score in zip(indices, scores, strict=True))
-        kept = (candidate for candidate in found if candidate.document.doc_id not in without)
-        return Ranking(query, tuple(islice(kept, cutoff)))
-
 
 def _encoder(options: Options, device: str | None, processes: int) -> Encoder:
     from retrievers.encoding import Encoder
@@ -308,25 +297,6 @@ def _encoder(options: Options, device: str | None, processes: int) -> Encoder:
         "device": device,
     }
     return Encoder(checkpoints.fetch(options.model), asked, processes)
-
-
-def _written(documents: Iterable[Document], writer: DocumentWriter) -> Iterator[str]:
-    for document in documents:
-        writer.add(document)
-        yield document.full_text
-
-
-def _encode(texts: Iterator[str], encoder: Encoder, shards: Shards) -> None:
-    """Shard by shard; those that are there are left alone."""
-
-    def missing() -> Iterator[tuple[Path, list[str]]]:
-        while shard := list(itertools.islice(texts, SHARD)):
-            path, there = shards.path(shard)
-            if not there:
-                yield path, shard
-
-    for path, vectors in encoder.documents(missing()):
-        shards.write(path, vectors)
 
 
 def _manifest(options: Options, writer: DocumentWriter, encoder: str, source: str) -> Manifest:

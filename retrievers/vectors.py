@@ -1,12 +1,7 @@
-"""Vectors of a collection on disk, and the search that leaves none of them out.
-
-Vectors are written shard by shard, each under a hash of the texts that it was made of: a build that was interrupted
-finds the shards that are there and computes the others. At the end they become one file, which is memory-mapped.
-"""
+"""Vectors of a collection on disk, in one file that is memory-mapped, and the search that leaves none of them out."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,15 +13,12 @@ from torch import Tensor
 
 from rerank.registry import unknown
 
-__all__ = ["PRECISIONS", "SHARD", "Floats", "Shards", "Vectors", "exact_search"]
+__all__ = ["PRECISIONS", "Floats", "Vectors", "exact_search", "join"]
 
 Floats: TypeAlias = NDArray[np.float32]
 
 PRECISIONS = ("float32", "float16", "int8")
 """How vectors are kept. int8: each with a scale of its own, a quarter of the room."""
-
-SHARD = 4096
-"""Documents that are encoded, and written, together."""
 
 QUERY_ROWS = 64
 """Queries that are compared at once, filled up with zeros: so no bit of a score depends on how many there are."""
@@ -38,56 +30,20 @@ NAME = "vectors.npy"
 SCALES = "scales.npy"
 
 
-class Shards:
-    """Vectors while they are being made.
-
-    Args:
-        folder: that becomes the index.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "shards"
-        self.folder.mkdir(exist_ok=True)
-        self.found = 0
-        self._paths: list[Path] = []
-
-    def path(self, texts: Sequence[str]) -> tuple[Path, bool]:
-        """Where the vectors of these texts belong, and whether they are there already."""
-        digest = hashlib.sha256()
-        for text in texts:
-            encoded = text.encode("utf-8", "surrogatepass")
-            digest.update(len(encoded).to_bytes(8, "little") + encoded)
-        path = self.folder / f"{len(self._paths):06}-{digest.hexdigest()[:24]}.npy"
-        self._paths.append(path)
-        there = path.exists()
-        self.found += there
-        return path, there
-
-    @staticmethod
-    def write(path: Path, vectors: Floats) -> None:
-        """Write a shard; whole or not at all."""
-        part = path.with_suffix(".part.npy")
-        np.save(part, vectors)
-        part.rename(path)
-
-    def join(self, precision: str) -> None:
-        """All shards as one file; they are removed."""
-        heads = [np.load(path, mmap_mode="r") for path in self._paths]
-        rows, dim = sum(map(len, heads)), heads[0].shape[1]
-        target = self.folder.parent / NAME
-        joined = np.lib.format.open_memmap(target, "w+", np.dtype(precision), (rows, dim))
-        scales = np.empty(rows, np.float32)
-        start = 0
-        for head in heads:
-            stop = start + len(head)
-            joined[start:stop], scales[start:stop] = _kept(np.asarray(head), precision)
-            start = stop
-        joined.flush()
-        if precision == "int8":
-            np.save(self.folder.parent / SCALES, scales)
-        for path in self.folder.iterdir():  # also those of texts that have changed since
-            path.unlink()
-        self.folder.rmdir()
+def join(shards: Sequence[Path], folder: Path, precision: str) -> None:
+    """All shards as one file in the folder of the index."""
+    heads = [np.load(path, mmap_mode="r") for path in shards]
+    rows, dim = sum(map(len, heads)), heads[0].shape[1]
+    joined = np.lib.format.open_memmap(folder / NAME, "w+", np.dtype(precision), (rows, dim))
+    scales = np.empty(rows, np.float32)
+    start = 0
+    for head in heads:
+        stop = start + len(head)
+        joined[start:stop], scales[start:stop] = _kept(np.asarray(head), precision)
+        start = stop
+    joined.flush()
+    if precision == "int8":
+        np.save(folder / SCALES, scales)
 
 
 class Vectors:

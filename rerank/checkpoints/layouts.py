@@ -16,7 +16,16 @@ from typing import Any
 
 from rerank.errors import CheckpointError
 
-__all__ = ["PUNCTUATION", "Expansion", "Layout", "Projection", "check_modules", "layout_kind", "read_layout"]
+__all__ = [
+    "PUNCTUATION",
+    "Expansion",
+    "Layout",
+    "Projection",
+    "check_modules",
+    "layout_kind",
+    "read_layout",
+    "read_sparse_layout",
+]
 
 PUNCTUATION = tuple(string.punctuation)
 
@@ -73,7 +82,8 @@ class Layout:
         skipped: tokens of documents whose vectors do not count; `skipped_of_queries` those of queries.
         kept_only: ids of the only tokens of documents that count; empty: all do.
         projections: behind the backbone, in order.
-        pooling: how texts become one vector: "cls", "mean" …; empty where every token keeps its own.
+        pooling: how texts become one vector: "cls", "mean" …; empty where every token keeps its own. Of sparse vectors
+            "max" or "sum", and "log1p" behind it where weights are damped once more.
         prompt_pooled: whether the prompt's tokens are pooled with the others.
         normalised: whether vectors are brought to length 1.
         similarity: "maxsim", "meanmaxsim", "cosine", "dot", "euclidean" or "manhattan".
@@ -144,6 +154,45 @@ def read_layout(folder: Path) -> Layout:
     if _is_lightning(config):
         return _of_lightning(folder, config)
     return Layout(similarity="maxsim")
+
+
+def read_sparse_layout(folder: Path) -> Layout:
+    """The layout of a SPLADE model: sentence-transformers' `SparseEncoder`, or a plain masked language model.
+
+    Raises:
+        CheckpointError: when it is made of other modules, or a file cannot be read.
+    """
+    modules = [(_class_of(module), folder / str(module.get("path", ""))) for module in _modules(folder)]
+    if not modules:
+        return Layout(pooling=("max",), normalised=False, similarity="dot")
+    names = [name for name, _ in modules]
+    if names not in (["Transformer", "SpladePooling"], ["MLMTransformer", "SpladePooling"]):
+        raise CheckpointError(f"{folder} is made of {', '.join(names)}; SPLADE is a Transformer and a SpladePooling")
+    pooled, reading = _json(modules[1][1] / "config.json"), _reading(folder)
+    prompts = _prompts(_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {})
+    return Layout(
+        query_prompt=prompts["query"],
+        document_prompt=prompts["document"],
+        query_tokens=reading.get("max_seq_length"),
+        document_tokens=reading.get("max_seq_length"),
+        pooling=_sparse_pooling(pooled, folder),
+        normalised=False,
+        similarity="dot",
+        lower_case=bool(reading.get("do_lower_case", False)),
+        files=_files(folder, [modules[1][1]]),
+    )
+
+
+def _sparse_pooling(config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    pooling, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
+    if (pooling, activation) == ("max", "log1p_relu"):
+        return ("max", "log1p")
+    if pooling not in ("max", "sum") or activation != "relu":
+        raise CheckpointError(
+            f"{folder} pools by {pooling!r} of {activation!r}, which is not known here; max and sum of 'relu' are, and "
+            "max of 'log1p_relu'"
+        )
+    return (pooling,)
 
 
 def check_modules(folder: Path) -> None:

@@ -33,7 +33,7 @@ from rerank.errors import CheckpointError, InputError, JudgeError
 from rerank.questions import Bill, Grade, Graded, Question
 from rerank.types import Document, Query
 
-__all__ = ["SeparateJudge", "check_kind"]
+__all__ = ["SeparateJudge", "check_kind", "checked_tokens"]
 
 
 class SeparateJudge(ABC):
@@ -99,8 +99,8 @@ class SeparateJudge(ABC):
         if layout.lower_case:
             lower_texts(tokenizer)
         texts = TextTokens(tokenizer, store_for(tokenizer, token_store))
-        most_of_query = _tokens("query_tokens", query_tokens, layout.query_tokens, self.longest, self.folder)
-        most = _tokens("max_tokens", max_tokens, layout.document_tokens, self.longest, self.folder)
+        most_of_query = checked_tokens("query_tokens", query_tokens, layout.query_tokens, self.longest, self.folder)
+        most = checked_tokens("max_tokens", max_tokens, layout.document_tokens, self.longest, self.folder)
         self.queries = self._query_texts(texts, prompts[0], most_of_query, query_tokens)
         self.documents = SingleTexts(texts, prompt=prompts[1], max_tokens=most)
         head = self._head(Head(layout.projections, layout.normalised, model.device))
@@ -341,7 +341,12 @@ def _shaped(folder: Path) -> Shaped:
     return Shaped(config=config, tokenizer=tokenizer, unread=("pooler.",))
 
 
-def _tokens(name: str, asked: int | None, usual: int | None, longest: int, folder: Path) -> int:
+def checked_tokens(name: str, asked: int | None, usual: int | None, longest: int, folder: Path) -> int:
+    """The most tokens of a text: what is asked for, or what the checkpoint says, or all that the model reads.
+
+    Raises:
+        InputError: when more is asked for than the model reads.
+    """
     if asked is None:
         return min(usual or longest, longest)
     if not 1 <= asked <= longest:

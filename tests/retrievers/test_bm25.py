@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from rerank.datasets import Dataset
 from rerank.errors import FileError, InputError
 from rerank.types import Document, Query
-from retrievers.bm25 import BM25, METHODS, _best
+from retrievers.bm25 import BM25, METHODS
+from retrievers.postings import best
 
 FISH = [
     Document("a", "fish fish bird"),
@@ -122,7 +123,7 @@ def test_equal_scores_keep_the_order_of_the_collection(tmp_path):
 def test_the_best_are_those_of_a_full_stable_sort(scores, count):
     expected = sorted((index for index, score in enumerate(scores) if score > 0), key=lambda index: -scores[index])
 
-    indices, values = _best(np.array(scores, dtype=np.float32), count)
+    indices, values = best(np.array(scores, dtype=np.float32), count)
 
     assert indices == expected[:count]
     assert values == [scores[index] for index in indices]

@@ -20,6 +20,7 @@ from retrievers.bm25 import BM25
 from retrievers.dense import Dense
 from retrievers.hybrid import Hybrid
 from retrievers.saved import SavedRun
+from retrievers.splade import Splade
 
 COLORS = ("red", "green", "blue", "grey")
 DOCUMENTS = [
@@ -52,14 +53,29 @@ def dense(folder: Path) -> Dense:
     return Dense.build(DOCUMENTS, index, model=str(model))
 
 
+def splade(folder: Path) -> Splade:
+    index = folder / "splade"
+    if index.exists():
+        return Splade.open(index)
+    words = {word for text in [*DOCUMENTS, *QUERIES] for word in text.text.split()}
+    model = tiny_bert(folder / "masked", sorted(words), kind="BertForMaskedLM")
+    return Splade.build(DOCUMENTS, index, model=str(model))
+
+
 def hybrid(folder: Path) -> Hybrid:
     return Hybrid([bm25(folder), saved(folder)])
 
 
-MAKERS: dict[str, Callable[[Path], Retriever]] = {"bm25": bm25, "dense": dense, "hybrid": hybrid, "saved": saved}
+MAKERS: dict[str, Callable[[Path], Retriever]] = {
+    "bm25": bm25,
+    "dense": dense,
+    "hybrid": hybrid,
+    "saved": saved,
+    "splade": splade,
+}
 
-BY_MEANING = ("dense",)
-"""These find every document for every query, near or far."""
+BY_MEANING = ("dense", "splade")
+"""These find every document for every query, near or far: a random SPLADE weighs half the vocabulary in every text."""
 
 
 @pytest.fixture(params=sorted(MAKERS))

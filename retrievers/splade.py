@@ -1,0 +1,333 @@
+"""Learned sparse retrieval: a masked language model weighs the terms of the vocabulary, and postings are searched.
+
+>>> splade = Splade.build(documents, folder, model="naver/splade-v3")
+>>> splade.retrieve([Query("q", "which birds?")], cutoff=10)[0][0].document.doc_id
+'2'
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from rerank import checkpoints, config
+from rerank.datasets import Dataset
+from rerank.errors import FileError, InputError
+from rerank.pipeline import NO_EXCLUSIONS, Stage, check_cutoff
+from rerank.registry import unknown
+from rerank.types import Document, Query, Ranking
+from retrievers.documents import DocumentStore, DocumentWriter
+from retrievers.exclusions import excluded
+from retrievers.index import Manifest, cached_index, growing_folder, read_manifest, write_manifest
+from retrievers.postings import Postings, best, join, save_rows
+from retrievers.progress import tracked, waiting
+from retrievers.rankings import Rankings
+from retrievers.shards import SHARD, Shards, written
+
+if TYPE_CHECKING:
+    from retrievers.term_encoding import QueryTokens, TermEncoder
+
+__all__ = ["POOLINGS", "QUERIES", "Options", "Splade"]
+
+FORMAT = 1
+
+QUERIES = ("model", "binary", "idf")
+"""How a query is weighed: by the model, 1 for each of its tokens, or by how few documents hold the token."""
+
+POOLINGS = ("max", "sum")
+
+IDF = "idf.json"
+"""In a checkpoint: token -> its weight in a query."""
+
+Weighed: TypeAlias = Sequence[tuple[int, float]]
+"""(term, weight), the terms rising."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What decides the weights of documents.
+
+    Args:
+        model: a name, a hub id or a folder: sentence-transformers' `SparseEncoder`, or a masked language model.
+        pooling: "max" or "sum" (SPLADE's first version); "" for what the model says.
+        max_tokens: the most tokens of a document; 0 for as many as the model says.
+        top_terms: a document keeps so many weights, the greatest; 0 for all. What is left out is counted in the
+            manifest.
+        query_prompt, document_prompt: put in front of texts; None for what the model says.
+
+    Raises:
+        InputError: when a value is outside its range.
+    """
+
+    model: str
+    pooling: str = ""
+    max_tokens: int = 0
+    top_terms: int = 0
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.pooling not in ("", *POOLINGS):
+            raise unknown("pooling", self.pooling, POOLINGS)
+        for name in ("max_tokens", "top_terms"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}={getattr(self, name)}; it must be at least 0")
+
+
+class Splade(Stage):
+    """Retrieves by weights of terms from an index on disk; `build` makes one, `open` opens it.
+
+    SPLADE (Formal et al., 2021, https://arxiv.org/abs/2107.05720). Scores are float32 sums of products, term by term,
+    and no document is left out. Equal scores keep the order of the collection. Documents that share no term with the
+    query are not retrieved. A query's instruction is not read.
+    """
+
+    name = "splade"
+
+    def __init__(self, folder: str | Path, *, queries: str = "model", device: str | None = None) -> None:
+        """Open an index; see `open`."""
+        _check_queries(queries)
+        self.folder, self.queries, self.device = Path(folder), queries, device
+        self.manifest = read_manifest(self.folder, self.name, FORMAT)
+        self.options = config.build(Options, self.manifest.options, f"{self.folder}: options")
+        self.documents = DocumentStore(self.folder)
+        self.postings = Postings.open(self.folder, len(self))
+
+    @classmethod
+    def open(cls, folder: str | Path, *, queries: str = "model", device: str | None = None) -> Splade:
+        """Open an index that `build` made; what weighs queries is loaded when the first is asked.
+
+        Args:
+            folder: where it lies.
+            queries: how the terms of a query are weighed: "model" by the model that weighed the documents; "binary" 1
+                for each of its tokens (SPLADE-doc, https://arxiv.org/abs/2109.10086); "idf" by the checkpoint's
+                `idf.json`, or else by ln(1 + (N - n + 0.5) / (n + 0.5)), n of the N documents holding the term. The
+                last two need no model, and suit models that were trained for them.
+            device: of the model.
+
+        Raises:
+            FileError: when there is no index, or it is torn, of another kind or from an incompatible version.
+            UnknownName: when `queries` is none of these.
+        """
+        return cls(folder, queries=queries, device=device)
+
+    @classmethod
+    def build(
+        cls,
+        documents: Iterable[Document],
+        folder: str | Path,
+        *,
+        model: str,
+        pooling: str = "",
+        max_tokens: int = 0,
+        top_terms: int = 0,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        device: str | None = None,
+        source: str = "",
+        total: int | None = None,
+        progress: bool | None = None,
+    ) -> Splade:
+        """Weigh the terms of documents and open the index.
+
+        What was weighed is on the disk shard by shard: the same call after an interruption goes on from there.
+
+        Args:
+            documents: with distinct ids; texts may be empty.
+            folder: where the index will lie, whole or not at all; must not exist, or be empty.
+            model, pooling, max_tokens, top_terms, query_prompt, document_prompt: see `Options`.
+            device: of the model.
+            source: where the documents come from, for the manifest.
+            total: how many there are, to show the time left.
+            progress: show a bar on standard error; None means when that is a terminal.
+
+        Raises:
+            InputError: when there are no documents, an id occurs twice, or an option is wrong.
+            FileError: when the folder is taken or cannot be written.
+            CheckpointError: when the model cannot be had, or is no masked language model.
+        """
+        options = Options(model, pooling, max_tokens, top_terms, query_prompt, document_prompt)
+        encoder, key = _encoder(options, device), _key(options)
+        made_from = {"format": FORMAT, "encoder": key, **dataclasses.asdict(options)}
+        with growing_folder(Path(folder), made_from) as part:
+            shards = Shards(part, ".npz")
+            with DocumentWriter(part) as writer:
+                shown = tracked(documents, "encoding", total=total, show=progress)
+                for path, rows in encoder.documents_in(shards.missing(written(shown, writer), SHARD)):
+                    with shards.writing(path) as place:
+                        save_rows(place, rows)
+            if not len(writer):
+                raise InputError(f"there are no documents to index{f' in {source}' if source else ''}")
+            with waiting(f"sorting the terms of {len(writer):,} documents", show=progress):
+                notes = {"encoder": key, **join(shards.paths, part, encoder.terms)}
+            shards.remove()
+            write_manifest(part, _manifest(options, writer, notes, source))
+        return cls.open(folder, device=device)
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        *,
+        model: str,
+        index: str | Path | None = None,
+        pooling: str = "",
+        max_tokens: int = 0,
+        top_terms: int = 0,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        queries: str = "model",
+        device: str | None = None,
+        progress: bool | None = None,
+    ) -> Splade:
+        """The index of a dataset: opened where it lies already, built first where it does not.
+
+        Args:
+            dataset: what to index.
+            model: see `Options`, as for the others that it describes.
+            index: a folder; None means one in the cache, which changes with the corpus and the options.
+            queries: how it is searched, see `open`: the same index serves all.
+            device, progress: see `build`.
+
+        Raises:
+            FileError: when the index at `index` cannot be read, or was built with other options.
+        """
+        options = Options(model, pooling, max_tokens, top_terms, query_prompt, document_prompt)
+        _check_queries(queries)
+        given = dataclasses.asdict(options)
+        folder = Path(index) if index is not None else cached_index(cls.name, FORMAT, dataset, given)
+        if not folder.exists():
+            more: dict[str, Any] = {"device": device, "progress": progress}
+            cls.build(dataset.documents(), folder, **given, **more, source=dataset.name, total=dataset.count)
+        opened = cls.open(folder, queries=queries, device=device)
+        if opened.options != options:
+            raise FileError(f"{folder} was built with {opened.options}, not with {options}; name another folder")
+        return opened
+
+    def retrieve(
+        self, queries: Sequence[Query], cutoff: int, *, exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS
+    ) -> list[Ranking]:
+        """The best `cutoff` documents of each query; see `rerank.pipeline.Retriever`."""
+        check_cutoff(self.name, cutoff)
+        without = [excluded(exclude, query.query_id) for query in queries]
+        rankings, made = Rankings(self.documents, cutoff), []
+        for query, terms, left_out in zip(queries, self.weighed([q.text for q in queries]), without, strict=True):
+            indices, scores = best(self.postings.scores(terms), rankings.cutoff + len(left_out))
+            made.append(rankings.of(query, indices, scores, left_out))
+        return made
+
+    def weighed(self, texts: Sequence[str]) -> list[Weighed]:
+        """(term, weight) of each query: what it is searched by.
+
+        Raises:
+            FileError: when the model is not the one that weighed the documents.
+            InputError: when a text cannot be read.
+        """
+        if not texts:
+            return []
+        if self.queries != "model":
+            tokens, weight = self._looked_up
+            known = len(self.postings.starts) - 1  # a tokenizer may have more tokens than the model weighs
+            found = ([(term, weight(term)) for term in tokens.terms(text) if term < known] for text in texts)
+            return [[(term, worth) for term, worth in terms if worth > 0] for terms in found]
+        rows = self.encoder.rows(texts, queries=True)
+        pairs = list(zip(rows.terms.tolist(), rows.weights.tolist(), strict=True))
+        ends = np.cumsum([0, *rows.counts]).tolist()
+        return [pairs[start:stop] for start, stop in itertools.pairwise(ends)]
+
+    @cached_property
+    def encoder(self) -> TermEncoder:
+        """Of queries.
+
+        Raises:
+            FileError: when the model is not the one that weighed the documents.
+        """
+        self._check_model()
+        return _encoder(self.options, self.device)
+
+    @cached_property
+    def _looked_up(self) -> tuple[QueryTokens, Callable[[int], float]]:
+        """What gives the tokens of a query, and what weighs one."""
+        from retrievers.term_encoding import QueryTokens
+
+        self._check_model()
+        folder = checkpoints.fetch(self.options.model)
+        tokens = QueryTokens(folder, self.options.query_prompt)
+        if self.queries == "binary":
+            return tokens, lambda _: 1.0
+        if (folder / IDF).is_file():
+            given = _given_idf(folder / IDF, tokens.texts.tokenizer)
+            return tokens, lambda term: given.get(term, 0.0)
+        return tokens, self._idf
+
+    def _idf(self, term: int) -> float:
+        held = self.postings.held_by(term)
+        return math.log1p((len(self) - held + 0.5) / (held + 0.5))
+
+    def _check_model(self) -> None:
+        here, there = _key(self.options), self.manifest.notes.get("encoder")
+        if here != there:
+            raise FileError(
+                f"{self.folder} was made by {there}, and {self.options.model} is {here} here: other weights, or "
+                "another version; build the index again"
+            )
+
+    def __len__(self) -> int:
+        return self.manifest.documents
+
+    def __repr__(self) -> str:
+        return f"<Splade {self.options.model} of {len(self):,} documents in {self.folder}>"
+
+
+def _check_queries(queries: str) -> None:
+    if queries not in QUERIES:
+        raise unknown("way to weigh queries", queries, QUERIES)
+
+
+def _given_idf(path: Path, tokenizer: Any) -> dict[int, float]:
+    try:
+        return {
+            tokenizer.convert_tokens_to_ids(token): float(worth)
+            for token, worth in json.loads(path.read_text("utf-8")).items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise FileError(f"{path} does not say token by token what it weighs: {error}") from error
+
+
+def _asked(options: Options) -> dict[str, Any]:
+    return {key: value for key, value in dataclasses.asdict(options).items() if key != "model"}
+
+
+def _key(options: Options) -> str:
+    from retrievers.term_encoding import key_of
+
+    return key_of(checkpoints.fetch(options.model), _asked(options))
+
+
+def _encoder(options: Options, device: str | None) -> TermEncoder:
+    from retrievers.term_encoding import TermEncoder
+
+    return TermEncoder(checkpoints.fetch(options.model), **_asked(options), device=device)
+
+
+def _manifest(options: Options, writer: DocumentWriter, notes: Mapping[str, Any], source: str) -> Manifest:
+    return Manifest(
+        kind=Splade.name,
+        format=FORMAT,
+        options=dataclasses.asdict(options),
+        documents=len(writer),
+        fingerprint=writer.fingerprint,
+        source=source,
+        versions={name: version(name) for name in ("rerank-toolkit", "torch", "transformers")},
+        notes=notes,
+    )
