@@ -84,7 +84,7 @@ def checkpoint_names() -> Iterable[str]:
     from rerank import checkpoints
 
     entries = [checkpoints.find(name).checkpoint for name in checkpoints.names()]
-    return [spelling for entry in entries if entry is not None for spelling in (entry.hub, entry.name) if spelling]
+    return [spelling for entry in entries if entry is not None for spelling in (entry.repo, entry.name) if spelling]
 
 
 def prompt_names() -> Iterable[str]:

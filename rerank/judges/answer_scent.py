@@ -75,7 +75,9 @@ class AnswerScent:
         if writer is None:
             self.writer = _Shared(self.scorer, adapter=adapter, **texts, **placed)
         elif isinstance(writer, str | Path):
-            self.writer = Writer(checkpoints.fetch(writer), **texts, **placed)
+            entry = checkpoints.find(writer).checkpoint
+            own = None if entry is None else entry.adapter or None
+            self.writer = Writer(checkpoints.fetch(writer), adapter=own, **texts, **placed)
         else:
             self.writer = writer
         if Write not in self.writer.answers:

@@ -15,6 +15,7 @@ from judge_models import DOCUMENTS, QUERY, tiny_lm
 from rerank import Reranker, checkpoints
 from rerank.checkpoints import Checkpoint, adapters, load
 from rerank.errors import CheckpointError, InputError
+from rerank.judges.answer_scent import AnswerScent
 from rerank.rerankers.recipe import recipe_of
 
 peft = pytest.importorskip("peft")
@@ -110,6 +111,17 @@ def test_the_adapter_of_a_file_gives_way_to_the_users(
     assert "adapter" not in recipe_of("setwise", {"model": base}).answering
     answers = Reranker("mine").rank(QUERY, DOCUMENTS)
     assert sorted(document.doc_id for document in answers.documents) == ["a", "b", "c"]
+
+
+def test_a_writer_of_answers_has_the_adapter_of_its_file(
+    base: Path, speaker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known(monkeypatch, entry_of(base, speaker, judge="choice", prompt="setwise", algorithm="setwise-heapsort"))
+
+    judge = AnswerScent(base, writer="mine")
+
+    assert judge.writer.choices["adapter"] == f"{speaker}, merged"
+    assert "adapter" not in judge.scorer.choices
 
 
 def test_a_published_adapter_is_called_by_its_own_name_and_never_by_its_bases() -> None:

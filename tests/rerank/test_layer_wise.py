@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers
-from judge_models import DOCUMENTS, QUERY, TOKENIZERS, answers, some_documents
+from judge_models import DOCUMENTS, QUERY, answers, some_documents
+from published_models import LAYERS, START, layer_wise
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from rerank import Reranker, checkpoints
 from rerank.engine.compressed import merged
@@ -23,52 +20,16 @@ from rerank.questions import Grade, Graded
 from rerank.types import Document
 
 GRADES = [Grade(QUERY, document) for document in DOCUMENTS]
-LAYERS = 4
-START = 2
-
-
-def published(folder: Path, real: Path, kind: str) -> tuple[Path, Any, list[torch.Tensor]]:
-    """A checkpoint laid out as BAAI's are, the plain model it was made from (scales not yet in it), and its heads."""
-    family = "llama" if kind == "minicpm" else "gemma2"
-    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
-    tokens = {"vocab_size": 49_152, "max_position_embeddings": 1024, "pad_token_id": 2, "eos_token_id": 2}
-    own = {} if family == "llama" else {
-        "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 24, "final_logit_softcapping": 30.0,
-    }  # fmt: skip
-    config = transformers.AutoConfig.for_model(family, **shape, **tokens, num_key_value_heads=2, **own)
-    transformers.set_seed(3)
-    model = transformers.AutoModel.from_config(config).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.15) if parameter.ndim > 1 else nn.init.normal_(parameter, 1.0, 0.1)
-    heads = [torch.randn(1, 64) for _ in range(START, LAYERS + 1)]
-    folder.mkdir()
-    weights = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
-    weights |= {f"lm_head.{index}.linear_head.weight": head for index, head in enumerate(heads)}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    said = {name: value for name, value in config.to_dict().items() if value is not None}
-    said |= {"start_layer": START, "auto_map": {"AutoModelForCausalLM": "modeling.Theirs"}}
-    said |= (
-        {"architectures": ["LayerWiseMiniCPMForCausalLM"], "model_type": "minicpm", "head_multi": True,
-         "head_type": "simple", "scale_emb": 3, "scale_depth": 1.4, "dim_model_base": 16}
-        if kind == "minicpm"
-        else {"architectures": ["CostWiseGemmaForCausalLM"], "model_type": "cost_wise_gemma", "layer_wise": True,
-              "layer_sep": 1}
-    )  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(said))
-    for name in TOKENIZERS:
-        if (real / name).is_file():
-            shutil.copy(real / name, folder / name)
-    return folder, model, heads
 
 
 @pytest.fixture(scope="module", params=["minicpm", "gemma"])
 def made(request: pytest.FixtureRequest, smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return request.param, *published(tmp_path_factory.mktemp("layers") / request.param, smollm, request.param)
+    return request.param, *layer_wise(tmp_path_factory.mktemp("layers") / request.param, smollm, request.param)
 
 
 @pytest.fixture(scope="module")
 def gemma(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, list[torch.Tensor]]:
-    return published(tmp_path_factory.mktemp("layers") / "gemma", smollm, "gemma")
+    return layer_wise(tmp_path_factory.mktemp("layers") / "gemma", smollm, "gemma")
 
 
 @torch.inference_mode()
@@ -215,7 +176,7 @@ def test_what_cannot_be_is_refused(gemma: Any, options: dict[str, Any], complain
 
 
 def test_minicpm_is_not_compressed_and_other_models_have_no_such_heads(smollm: Path, tmp_path: Path) -> None:
-    folder, _, _ = published(tmp_path / "minicpm", smollm, "minicpm")
+    folder, _, _ = layer_wise(tmp_path / "minicpm", smollm, "minicpm")
     with pytest.raises(InputError, match="was not trained to read merged tokens"):
         LayerWise(folder, prompt="bge-gemma", compress_ratio=2, compress_layers=[2])
     with pytest.raises(CheckpointError, match="is of kind causal; heads behind layers"):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from judge_models import DOCUMENTS, QUERY, TOKENIZERS, answers, some_documents
-from safetensors.torch import save_file
+from judge_models import DOCUMENTS, QUERY, answers, some_documents
+from published_models import jina
 from torch import nn
 
 from rerank import Reranker, checkpoints
@@ -19,39 +18,6 @@ from rerank.errors import CheckpointError, InputError
 from rerank.judges.listwise_embedding import ListwiseEmbedding
 from rerank.questions import GradedSet, GradeSet
 from rerank.types import Document, Ranking
-
-
-def jina(folder: Path, real: Path, *, tokens: bool = True, projector: bool = True) -> Path:
-    """A checkpoint laid out as jinaai's is, tiny, with a real tokenizer that has its two tokens."""
-    folder.mkdir(exist_ok=True)
-    for name in TOKENIZERS:
-        if (real / name).is_file():
-            shutil.copy(real / name, folder / name)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    if tokens:
-        tokenizer.add_special_tokens({"additional_special_tokens": ["<|embed_token|>", "<|rerank_token|>"]})
-        tokenizer.save_pretrained(folder)
-    shape = {
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "head_dim": 16,
-    }
-    config = transformers.Qwen3Config(
-        **shape, vocab_size=len(tokenizer) + 6, num_key_value_heads=2, max_position_embeddings=2048, pad_token_id=2
-    )
-    transformers.set_seed(11)
-    model = transformers.Qwen3Model(config).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.15) if parameter.ndim > 1 else nn.init.normal_(parameter, 1.0, 0.1)
-    weights = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
-    if projector:
-        weights |= {"projector.0.weight": torch.randn(32, 64), "projector.2.weight": torch.randn(16, 32)}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    said = config.to_dict() | {"architectures": ["JinaForRanking"], "auto_map": {"AutoModel": "modeling.Theirs"}}
-    (folder / "config.json").write_text(json.dumps({name: value for name, value in said.items() if value is not None}))
-    return folder
 
 
 @pytest.fixture(scope="module")

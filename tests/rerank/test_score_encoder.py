@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import random
 
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
-from small_folders import enlarge, texts
+from published_models import score_encoder
+from small_folders import texts
 
 from rerank import Document, Query, Reranker, checkpoints
 from rerank.cost import Ledger
@@ -28,24 +27,6 @@ LAYOUTS = {
 }
 
 
-def written(folder, flan, head: str, said: dict, bias: bool, labels: int):
-    """Small random weights with a real T5's tokenizer."""
-    transformers.set_seed(5)
-    config = transformers.T5Config(
-        vocab_size=32128, d_model=64, d_kv=32, d_ff=96, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
-    )
-    model = transformers.T5EncoderModel(config).eval()
-    enlarge(model)
-    model.save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(flan).save_pretrained(folder)
-    weights = load_file(folder / "model.safetensors") | {f"{head}.weight": torch.randn(labels, 64)}
-    weights |= {f"{head}.bias": torch.randn(labels)} if bias else {}
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    values = json.loads((folder / "config.json").read_text()) | said
-    (folder / "config.json").write_text(json.dumps(values))
-    return model, weights[f"{head}.weight"], weights.get(f"{head}.bias", torch.zeros(labels))
-
-
 def scores_of(judge: ScoreHead, query: str, documents: list[str], ledger: Ledger | None = None) -> list[float]:
     answers = dict(
         judge.answer([Grade(Query("q", query), Document("d", text)) for text in documents], ledger or Ledger())
@@ -57,7 +38,7 @@ def scores_of(judge: ScoreHead, query: str, documents: list[str], ledger: Ledger
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_scores_are_those_of_a_plain_loop(name, flan, tmp_path):
     head, said, bias, labels = LAYOUTS[name]
-    model, weight, offset = written(tmp_path, flan, head, said, bias, labels)
+    model, weight, offset = score_encoder(tmp_path, flan, head, said, bias, labels)
     tokenizer = transformers.AutoTokenizer.from_pretrained(flan)
     documents = texts(9, seed=random.randrange(2**32), longest=40)
     scale = 64**-0.5 if "backbone_model_type" in said else 1.0
@@ -80,7 +61,7 @@ def test_scores_are_those_of_a_plain_loop(name, flan, tmp_path):
 
 
 def test_a_reranker_finds_its_judge(flan, tmp_path):
-    written(tmp_path, flan, "classifier", TRANSFORMERS, True, 1)
+    score_encoder(tmp_path, flan, "classifier", TRANSFORMERS, True, 1)
 
     reranker = Reranker("rankt5-encoder", model=tmp_path)
 
@@ -98,14 +79,14 @@ def test_a_reranker_finds_its_judge(flan, tmp_path):
     ],
 )
 def test_other_heads_are_refused(flan, tmp_path, head, said, labels, message):
-    written(tmp_path, flan, head, TRANSFORMERS | said, True, labels)
+    score_encoder(tmp_path, flan, head, TRANSFORMERS | said, True, labels)
 
     with pytest.raises(CheckpointError, match=message):
         ScoreHead(tmp_path, prompt="rankt5")
 
 
 def test_what_has_no_words_is_not_asked_for_them(flan, tmp_path):
-    written(tmp_path, flan, "classifier", TRANSFORMERS, True, 1)
+    score_encoder(tmp_path, flan, "classifier", TRANSFORMERS, True, 1)
 
     with pytest.raises(CheckpointError, match="is a T5 encoder with a score head, which has no words to be asked for"):
         Reranker(tmp_path, prompt="monot5", judge="target-token")

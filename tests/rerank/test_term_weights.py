@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 
@@ -11,8 +10,9 @@ import pytest
 import torch
 import transformers
 from judge_models import answers
-from multi_vector_models import QUERIES, TEXTS, TOKENIZER, backbone
-from safetensors.torch import load_file, save_file
+from multi_vector_models import QUERIES, TEXTS, TOKENIZER
+from published_models import tilde_v2 as laid_out_tilde_v2
+from safetensors.torch import load_file
 from torch import nn
 
 from rerank import Reranker
@@ -35,15 +35,7 @@ GRADES = [
 
 @pytest.fixture(scope="module")
 def tilde_v2(tmp_path_factory, minilm):
-    """The authors' layout: a BERT under "bert." and `tok_proj` beside it."""
-    folder = tmp_path_factory.mktemp("models") / "tildev2"
-    backbone(folder, minilm)
-    weights = {f"bert.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
-    weights |= {"tok_proj.weight": torch.randn(1, 64) * 0.3, "tok_proj.bias": torch.tensor([2.5])}
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    config = json.loads((folder / "config.json").read_text()) | {"architectures": ["TILDEv2"]}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return laid_out_tilde_v2(tmp_path_factory.mktemp("models") / "tildev2", minilm)
 
 
 @pytest.fixture(scope="module")
