@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Evaluate runs: measures, intervals, and whether differences are real.",
     ),
     "compare": ("rerank.cli.compare:compare", "Compare runs with the first of them."),
+    "suite": ("rerank.cli.suite:suite", "Run pipelines over a suite of datasets and report on them."),
     "run": ("rerank.cli.run:run", "Retrieve and rerank with a pipeline, from a TOML file or from flags."),
     "calibrate": ("rerank.cli.calibrate:calibrate", "Fit scores to probabilities of relevance."),
     "threshold": (

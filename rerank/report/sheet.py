@@ -85,7 +85,7 @@ class Sheet:
 
     def html(self) -> str:
         """An HTML table, its caption below."""
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.head)
+        head = self._html_cells(self.head).replace("<td", "<th").replace("</td>", "</th>")
         rows = "\n".join(f"<tr>{self._html_cells(row)}</tr>" for row in self.rows)
         caption = f"<p class='caption'>{html.escape(self.caption)}</p>" if self.caption else ""
         return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n{caption}"

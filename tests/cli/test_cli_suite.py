@@ -1,0 +1,168 @@
+"""`rerank suite`: what it writes, what it does not do twice, and what it says of datasets that cannot be had."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+
+import pytest
+
+from rerank.io import read_run
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """No index of a test lands in the user's cache."""
+    monkeypatch.setenv("RERANK_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pipeline(tmp_path, model):
+    """BM25 and the tiny cross-encoder."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(f'[[stage]]\nretriever = "bm25"\ncutoff = 5\n\n[[stage]]\nreranker = {json.dumps(str(model))}\n')
+    return path
+
+
+@pytest.fixture
+def bm25(tmp_path):
+    """BM25 alone."""
+    path = tmp_path / "bm25.toml"
+    path.write_text('[[stage]]\nretriever = "bm25"\ncutoff = 5\n')
+    return path
+
+
+@pytest.fixture
+def folder(collection, tmp_path):
+    """Two datasets, of which the second has fewer queries, and something that is none."""
+    for name in ("one", "two"):
+        shutil.copytree(collection, tmp_path / "datasets" / name)
+    qrels = tmp_path / "datasets" / "two" / "qrels" / "test.tsv"
+    qrels.write_text(
+        "".join(line for line in qrels.read_text().splitlines(keepends=True) if not line.startswith(("q4", "q5")))
+    )
+    (tmp_path / "datasets" / "notes").mkdir()
+    return tmp_path / "datasets"
+
+
+def test_a_suite_writes_a_folder_in_which_every_source_of_the_report_is(command, folder, pipeline, bm25, tmp_path):
+    output = tmp_path / "out"
+
+    result = command("suite", folder, "--pipeline", pipeline, "--baseline", bm25, "--output", output, "--json")
+
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["baseline"], found["unavailable"], list(found["datasets"])) == ("bm25", {}, ["one", "two"])
+    assert found["datasets"]["two"]["queries"] == 4
+    page = (output / "report.html").read_text()
+    sources = set(re.findall(r"href='([^']+)'", page))
+    assert {"tables/costs.csv", "measures/one.csv", "runs/two/", "figures/frontier.png", "versions.json"} <= sources
+    assert [source for source in sources if not (output / source).exists()] == []
+    assert page.count("data:image/png;base64,") == 3
+    assert "http" not in re.sub(r"base64,[^']+", "", page)  # needs nothing from anywhere
+    assert [source for source in sources if f"({source})" not in (output / "report.md").read_text()] == []
+    assert json.loads((output / "ledgers" / "one" / "tiny.2.json").read_text())["questions"] > 0
+    assert (output / "pipelines" / "one" / "tiny.toml").read_text().count("[[stage]]") == 2
+
+
+def test_means_are_those_of_the_runs_and_the_same_documents_are_retrieved_for_all(
+    command, folder, pipeline, bm25, tmp_path
+):
+    from rerank.datasets import Dataset
+    from rerank.evaluate import evaluate
+
+    output = tmp_path / "out"
+    command("suite", folder, "--pipeline", pipeline, "--baseline", bm25, "--output", output, "--quiet")
+
+    before, after = (read_run(output / "runs" / "two" / f"{name}.trec") for name in ("bm25", "tiny"))
+    assert {q: set(scored) for q, scored in before.items()} == {q: set(scored) for q, scored in after.items()}
+    qrels = Dataset.load(folder / "two").qrels
+    rows = {row["dataset"]: row for row in csv.DictReader((output / "tables" / "means.csv").read_text().splitlines())}
+    expected = [evaluate(qrels, run).means["nDCG@10"] for run in (before, after)]
+    assert [float(rows["two"][name]) for name in ("bm25", "tiny")] == pytest.approx(expected, abs=5e-5)
+    two = (float(rows["one"]["tiny"]) + float(rows["two"]["tiny"])) / 2
+    assert float(rows["mean of 2"]["tiny"]) == pytest.approx(two, abs=1e-4)
+
+
+def test_the_same_command_goes_on_where_it_was_stopped(command, folder, pipeline, tmp_path, monkeypatch):
+    from rerank.suite import running
+
+    output, runs, written = tmp_path / "out", [], running.write_run
+
+    def stop(path, *rest):
+        if path.parent.name == "two" and path.name == "tiny.trec":
+            raise KeyboardInterrupt
+        runs.append(path.name)
+        written(path, *rest)
+
+    base = ["suite", folder, "--pipeline", pipeline, "--output", output]
+    monkeypatch.setattr(running, "write_run", stop)
+    stopped = command(*base)
+    assert (stopped.exit_code, runs.count("first-stage.trec"), runs.count("tiny.trec")) == (130, 2, 1)
+    assert "the same command goes on from there" in stopped.stderr
+    monkeypatch.setattr(running, "write_run", written)
+    resumed = command(*base)
+
+    assert resumed.exit_code == 0
+    assert "one: tiny: finished before" in resumed.stderr
+    assert "two: first-stage: finished before" in resumed.stderr
+    recalled = json.loads((output / "ledgers" / "two" / "tiny.2.json").read_text())
+    assert recalled["journal_hits"] == recalled["questions"] > 0
+    whole = tmp_path / "whole"
+    command(*base[:-1], whole)
+    for run in sorted((whole / "runs").rglob("*.trec")):
+        assert (output / run.relative_to(whole)).read_bytes() == run.read_bytes()
+
+
+def test_what_a_benchmark_excludes_is_not_retrieved(command, collection, bm25, tmp_path, monkeypatch):
+    from rerank.datasets import Dataset
+
+    monkeypatch.setattr(Dataset, "excluded", {"q0": frozenset({"d0", "d1"})})
+    command("suite", collection, "--pipeline", bm25, "--output", tmp_path / "out")
+    found = read_run(tmp_path / "out" / "runs" / collection.name / "bm25.trec")
+
+    monkeypatch.setattr(Dataset, "excluded", {"q0": frozenset(found["q0"])})
+    command("suite", collection, "--pipeline", bm25, "--output", tmp_path / "without")
+
+    others = read_run(tmp_path / "without" / "runs" / collection.name / "bm25.trec")
+    assert not set(others.get("q0", {})) & set(found["q0"])
+    assert others["q1"] == found["q1"]
+
+
+def test_a_dataset_that_cannot_be_had_is_named_with_the_reason(command, refused, folder, bm25, tmp_path):
+    (folder / "two" / "queries.jsonl").unlink()
+
+    result = command("suite", folder, "--pipeline", bm25, "--output", tmp_path / "out")
+
+    assert result.exit_code == 3
+    assert "left out: " in result.stderr
+    for report in ("report.html", "report.md"):
+        assert "queries" in (tmp_path / "out" / report).read_text().partition("Effectiveness")[0]
+    shutil.rmtree(folder / "one")
+    command_line = ["suite", folder, "--pipeline", bm25, "--output", tmp_path / "none", "--quiet"]
+    assert "no dataset of " in refused(*command_line)
+
+
+def test_what_does_not_fit_is_refused_before_work_begins(refused, command, folder, pipeline, bm25, tmp_path):
+    output = tmp_path / "out"
+    base = ["suite", folder, "--pipeline", bm25, "--output", output]
+
+    assert "no suite, and no folder, is called 'bier'; did you mean 'beir'?" in refused("suite", "bier", *base[2:])
+    assert "holds no dataset" in refused("suite", folder / "notes", *base[2:])
+    assert "no measure is called 'nDGC'" in refused(*base, "--measures", "nDGC@10")
+    assert "two pipelines are called 'bm25'" in refused(*base, "--pipeline", _copy(bm25, tmp_path / "sub"))
+    (tmp_path / "none.toml").write_text('[[stage]]\nreranker = "tiny"\n')
+    assert "rerank: " in refused(*base, "--pipeline", tmp_path / "none.toml")
+    assert not output.exists()
+    assert "is not empty and holds no suite" in refused(*base[:-1], folder)
+    assert command(*base, "--quiet").exit_code == 0
+    bm25.write_text('[[stage]]\nretriever = "bm25"\ncutoff = 4\n')
+    assert "holds runs of another pipeline called 'bm25'" in refused(*base)
+    assert "holds the suite" in refused("suite", folder / "one", *base[2:])
+
+
+def _copy(path, folder):
+    folder.mkdir()
+    return shutil.copy(path, folder / path.name)
