@@ -26,7 +26,8 @@ What every command does:
 
 - Results go to standard output, everything else to standard error; `--json` prints one object for machines, and
   nothing else, on standard output.
-- What was wrong with what you gave is one line on standard error, and the exit code is 2. Ctrl-C ends with 130.
+- What was wrong with what you gave is one line on standard error, and the exit code is 2. Ctrl-C ends with 130; a suite
+  that lacks datasets with 3.
 - Files are written whole or not at all. Names in `.gz` are compressed.
 - Long work shows a bar with rate and time left on a terminal, and a line every 30 seconds elsewhere; `--quiet` neither.
 """

