@@ -74,7 +74,7 @@ class TermEncoder:
     ) -> None:
         self.folder, self.top_terms = folder, top_terms
         layout = read_sparse_layout(folder)
-        self.pooling = (pooling,) if pooling else layout.pooling
+        self.pooling = _pooling(pooling, layout.pooling, folder)
         loaded = load(folder, "masked", Loading(device))
         model, tokenizer = loaded.model, loaded.tokenizer
         if layout.lower_case:
@@ -203,6 +203,13 @@ def _head(model: Any, folder: Path) -> tuple[nn.Module, nn.Linear]:
         raise CheckpointError(f"{folder} is a {kind}; SPLADE can be computed of {', '.join(TRANSFORMS)}")
     vocabulary: nn.Linear = model.get_output_embeddings()
     return TRANSFORMS[kind](model).float(), vocabulary
+
+
+def _pooling(asked: str, usual: tuple[str, ...], folder: Path) -> tuple[str, ...]:
+    """What is asked for, with what the model does behind it."""
+    if asked == "sum" and "log1p" in usual:
+        raise InputError(f"pooling 'sum', but the weights of {folder} are damped twice, which is known for 'max' alone")
+    return (asked, *usual[1:]) if asked else usual
 
 
 def _of_roberta(model: Any) -> nn.Module:

@@ -108,7 +108,7 @@ def test_rerank_writes_probabilities(command, refused, scored, collection, run_f
 def test_steps_and_calibrations_are_listed(command):
     listed = json.loads(command("list", "--json").stdout)["names"]
 
-    assert set(listed["steps"]) == {"mmr", "recency"}
+    assert set(listed["steps"]) == {"feedback", "mmr", "recency"}
     assert set(listed["calibrations"]) == {"platt", "temperature", "isotonic"}
 
 

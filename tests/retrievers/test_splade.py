@@ -113,6 +113,16 @@ def test_weights_are_those_of_sentence_transformers(model: Path, tmp_path: Path,
         np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
+def test_the_models_damping_stays_when_its_pooling_is_said(model: Path, tmp_path: Path) -> None:
+    folder = sparse_encoder(model, tmp_path / "saved", "max", "log1p_relu")
+
+    assert np.array_equal(
+        TermEncoder(folder, pooling="max").rows(TEXTS).weights, TermEncoder(folder).rows(TEXTS).weights
+    )
+    with pytest.raises(InputError, match=r"pooling 'sum', but the weights of .* are damped twice"):
+        TermEncoder(folder, pooling="sum")
+
+
 @pytest.mark.parametrize("kind", ["distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta"])
 def test_weights_of_other_families_are_those_of_transformers(tmp_path: Path, kind: str) -> None:
     import transformers
