@@ -65,17 +65,17 @@ def has_head(name: str | Path) -> bool:
 
 
 def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     from rerank.checkpoints.hub import ANSWER_WITHIN  # which knows folders, which know adapters
 
+    missing = f"cannot get the adapter {name}: there is no folder of that name, and the hub"
+    if constants.HF_HUB_OFFLINE:
+        raise CheckpointError(f"{missing} was not asked (HF_HUB_OFFLINE is set)")
     try:
         return Path(snapshot_download(name, allow_patterns=FILES, etag_timeout=ANSWER_WITHIN))
     except Exception as error:  # transport errors are of other libraries' kinds, which change with their versions
-        raise CheckpointError(
-            f"cannot get the adapter {name}: there is no folder of that name, and the hub does not give it "
-            f"({type(error).__name__}: {one_line(error)})"
-        ) from error
+        raise CheckpointError(f"{missing} does not give it ({type(error).__name__}: {one_line(error)})") from error
 
 
 def _is_whole(folder: Path) -> bool:
