@@ -56,6 +56,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "likelihood": "rerank.judges.likelihood:Likelihood",
         "listwise-embedding": "rerank.judges.listwise_embedding:ListwiseEmbedding",
         "oracle": "rerank.judges.fake:Oracle",
+        "passage-embedding": "rerank.judges.passage_embedding:PassageEmbedding",
         "permutation": "rerank.judges.permutation:Permutation",
         "preference": "rerank.judges.preference:Preference",
         "ratings": "rerank.judges.ratings:Ratings",

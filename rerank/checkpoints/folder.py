@@ -39,6 +39,7 @@ ARCHITECTURES = {
     "bidirectional": re.compile("LlamaBidirectionalForSequenceClassification"),
     "layer-wise": re.compile("(LayerWiseMiniCPM|CostWiseGemma)ForCausalLM"),
     "listwise-embedding": re.compile("JinaForRanking"),
+    "passage-embedding": re.compile("Embed(Llama|Mistral)For(CausalLM|RankLM)"),
     "score-head": re.compile("(Llama|Mistral|Qwen2|Qwen3|Gemma|Gemma2|Gemma3Text)ForSequenceClassification"),
     "encoder-head": re.compile("(T5|MT5|UMT5)EncoderForSequenceClassification|MonoT5EncoderModel"),
     "cross-encoder": re.compile(".*ForSequenceClassification"),
@@ -58,7 +59,7 @@ LOADED_AS = {
     "causal": "AutoModelForCausalLM",
 }
 
-OURS = ("bidirectional", "layer-wise", "listwise-embedding")
+OURS = ("bidirectional", "layer-wise", "listwise-embedding", "passage-embedding")
 """Kinds whose models transformers does not have and `rerank.engine.translated` does: their own code is not asked."""
 
 _KINDS = {dict: "a JSON object", list: "a list", int: "a whole number"}
@@ -79,6 +80,7 @@ def kind(folder: str | Path, adapter: str | Path | None = None) -> str:
             for it: they are asked by a prompt;
         "layer-wise": a causal model with a score head behind each of its later layers;
         "listwise-embedding": one that gives query and documents of a prompt a vector each (jina-reranker-v3);
+        "passage-embedding": one that reads passages as vectors of an encoder, through a projector (PE-Rank);
         "encoder-decoder": a T5 or one of its kin, and "causal", a language model: both are asked by a prompt;
         "fusion-in-t5": a T5 with attention between texts, in the layout that docs/methods/fusion-in-decoder.md states;
         "late-interaction", "term-weights", "bi-encoder": encoders that read query and document apart;

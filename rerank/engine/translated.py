@@ -34,6 +34,8 @@ FAMILY_OF = {
     "minicpm": "llama",
     "cost_wise_gemma": "gemma2",
     "llama_bidirec": "llama",
+    "embed_llama": "llama",
+    "embed_mistral": "mistral",
     "qwen3": "qwen3",
 }
 """A config's `model_type` -> the family of transformers that computes the same."""

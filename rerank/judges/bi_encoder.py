@@ -43,19 +43,25 @@ class BiEncoder(SeparateJudge):
         folder: in sentence-transformers' layout; of a plain encoder, the mean of the tokens' states.
         similarity: "cosine", "dot", "euclidean" or "manhattan" (the negative distance); as the checkpoint says by
             default.
+        pooling: how a text's states become its vector, "mean", "cls", "lasttoken" …; as the checkpoint says by default.
         options: of `SeparateJudge`.
     """
 
     kinds: ClassVar = ("bi-encoder", "encoder")
     scoring: ClassVar = "bi-encoder 1"
 
-    def __init__(self, folder: str | Path, *, similarity: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, folder: str | Path, *, similarity: str | None = None, pooling: str | None = None, **options: Any
+    ) -> None:
         check_kind(folder, self.kinds, "bi-encoder")
         layout = read_layout(Path(folder))
         if not layout.pooling:
             layout = replace(layout, pooling=("mean",), similarity="cosine")
         if similarity is not None and similarity not in SIMILARITIES:
             raise unknown("similarity", similarity, SIMILARITIES)
+        if pooling is not None and pooling not in POOLS:
+            raise unknown("pooling", pooling, POOLS)
+        layout = replace(layout, pooling=(pooling,) if pooling else layout.pooling)
         self.pooling = _checked_pooling(layout, Path(folder))
         super().__init__(
             folder, replace(layout, similarity=similarity or layout.similarity), pooling=self.pooling, **options

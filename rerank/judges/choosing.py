@@ -41,6 +41,7 @@ SAID = {
     "bidirectional": "a Llama that sees both ways, with a score head",
     "layer-wise": "a causal model with a score head behind each of its later layers",
     "listwise-embedding": "a causal model that gives query and documents a vector each",
+    "passage-embedding": "a causal model that reads passages as vectors of an encoder",
 }
 
 WITHOUT_PROMPT = ("cross-encoder", "set-encoder", "late-interaction", "bi-encoder", "term-weights")
@@ -52,6 +53,7 @@ BY_KIND = {
     "bidirectional": "score-head",
     "layer-wise": "layer-wise",
     "listwise-embedding": "listwise-embedding",
+    "passage-embedding": "passage-embedding",
 }
 """The judge of a kind of checkpoint that is asked in one way alone."""
 

@@ -162,6 +162,19 @@ class SeparateJudge(ABC):
         room = self.documents.max_tokens - self.documents.overhead
         return windows_within(self.documents.texts, document, room, window=max_tokens, stride=stride)
 
+    def read(self, grades: Sequence[Grade], bill: Bill) -> dict[str, Kept | Exception]:
+        """What is kept of the documents of these questions, by their text, or why one cannot be read.
+
+        A document is read once, and paid for by the query that wants it first.
+        """
+        wanted: dict[str, list[int]] = {}
+        for index, grade in enumerate(grades):
+            wanted.setdefault(grade.document.full_text, []).append(index)
+        found: dict[str, Kept | Exception] = {}
+        for made in self._documents(wanted, grades, bill):
+            found.update(made)
+        return found
+
     @property
     def choices(self) -> dict[str, str]:
         """What was chosen at load, for the ledger."""
