@@ -12,11 +12,12 @@ import transformers
 from judge_models import TOKENIZERS
 from multi_vector_models import backbone
 from safetensors.torch import load_file, save_file
-from small_folders import enlarge
+from small_folders import VOCABULARY, enlarge, wordpiece
 from torch import nn
 
 LAYERS = 4
 START = 2
+EMBEDDED = {"llama": transformers.LlamaConfig, "mistral": transformers.MistralConfig}
 
 
 def layer_wise(folder: Path, real: Path, kind: str) -> tuple[Path, Any, list[torch.Tensor]]:
@@ -114,4 +115,54 @@ def tilde_v2(folder: Path, real: Path) -> Path:
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     config = json.loads((folder / "config.json").read_text()) | {"architectures": ["TILDEv2"]}
     (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def plain_bert(folder: Path, *, hidden: int = 64) -> Path:
+    """A plain encoder, tiny."""
+    tokenizer = wordpiece(folder)
+    transformers.set_seed(7)
+    config = transformers.BertConfig(
+        vocab_size=len(VOCABULARY), hidden_size=hidden, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=96, max_position_embeddings=64,
+    )  # fmt: skip
+    model = transformers.BertModel(config).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:  # large enough to tell texts apart by their first states
+            nn.init.normal_(parameter, std=0.12)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def pe_rank(folder: Path, real: Path, encoder: Path | None = None, *, family: str = "mistral", **said: Any) -> Path:
+    """A checkpoint laid out as the method's own code saves it: model, projector and encoder in one file."""
+    folder.mkdir(exist_ok=True)
+    encoder = encoder or plain_bert(folder / "encoder")
+    for name in TOKENIZERS:
+        if (real / name).is_file():
+            shutil.copy(real / name, folder / name)
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = EMBEDDED[family](
+        **shape, vocab_size=49_152, num_key_value_heads=2, max_position_embeddings=1024, pad_token_id=2, eos_token_id=2
+    )
+    transformers.set_seed(11)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.15) if parameter.ndim > 1 else nn.init.normal_(parameter, 1.0, 0.1)
+    weights = {name: value.contiguous().clone() for name, value in model.state_dict().items()}
+    sizes = {"0.weight": (64, 64), "0.bias": (64,), "2.weight": (64, 64), "2.bias": (64,)}
+    weights |= {f"model.projector.{name}": torch.randn(size) * 0.5 for name, size in sizes.items()}
+    own = load_file(encoder / "model.safetensors")
+    weights |= {f"model.encoder.encoder.{name}": value.clone() for name, value in own.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    values = {name: value for name, value in config.to_dict().items() if value is not None} | {
+        "model_type": f"embed_{family}",
+        "architectures": [f"Embed{family.capitalize()}ForRankLM"],
+        "encoder_name": str(encoder),
+        "encoder_pooling": "mean",
+        "projector_type": "mlp2x_gelu",
+        "embedding_size": 64,
+    }
+    (folder / "config.json").write_text(json.dumps(values | said))
     return folder

@@ -147,7 +147,13 @@ AT_MOST = {
 """The same where they depend on the answers; a heap of n nodes has ⌊log₂ n⌋ levels below the root."""
 
 
-OF_TWO = {"bert-qe": (8, 3), "budgeted-pairs": (1, 1), "blocks": (4, 1), "tournament-points": (0, 0)}
+OF_TWO = {
+    "answer-scent": (3, 2),
+    "bert-qe": (8, 3),
+    "budgeted-pairs": (1, 1),
+    "blocks": (4, 1),
+    "tournament-points": (0, 0),
+}
 """What is asked about two documents, where it is not both orders of a pair, a grade for each, or one question."""
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from judge_models import QUERY, TOKENIZERS, answers, tiny_lm
-from safetensors.torch import load_file, save_file
-from small_folders import VOCABULARY, texts, wordpiece
+from judge_models import QUERY, answers, tiny_lm
+from published_models import EMBEDDED, pe_rank, plain_bert
+from safetensors.torch import load_file
+from small_folders import texts, wordpiece
 from test_injection import HOSTILE
 from torch import nn
 
@@ -23,61 +23,10 @@ from rerank.judges.passage_embedding import PassageEmbedding
 from rerank.questions import Permute, Permuted
 from rerank.types import Document, Query, Ranking
 
-FAMILIES = {"llama": transformers.LlamaConfig, "mistral": transformers.MistralConfig}
-
-
-def bert(folder: Path, *, hidden: int = 64) -> Path:
-    """A plain encoder, tiny."""
-    tokenizer = wordpiece(folder)
-    transformers.set_seed(7)
-    config = transformers.BertConfig(
-        vocab_size=len(VOCABULARY), hidden_size=hidden, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=96, max_position_embeddings=64,
-    )  # fmt: skip
-    model = transformers.BertModel(config).eval()
-    for parameter in model.parameters():
-        if parameter.ndim > 1:  # large enough to tell texts apart by their first states too
-            nn.init.normal_(parameter, std=0.12)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def pe_rank(folder: Path, real: Path, encoder: Path, *, family: str = "mistral", **said: Any) -> Path:
-    """A checkpoint laid out as the method's own code saves it: model, projector and encoder in one file."""
-    folder.mkdir(exist_ok=True)
-    for name in TOKENIZERS:
-        if (real / name).is_file():
-            shutil.copy(real / name, folder / name)
-    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = FAMILIES[family](
-        **shape, vocab_size=49_152, num_key_value_heads=2, max_position_embeddings=1024, pad_token_id=2, eos_token_id=2
-    )
-    transformers.set_seed(11)
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.15) if parameter.ndim > 1 else nn.init.normal_(parameter, 1.0, 0.1)
-    weights = {name: value.contiguous().clone() for name, value in model.state_dict().items()}
-    sizes = {"0.weight": (64, 64), "0.bias": (64,), "2.weight": (64, 64), "2.bias": (64,)}
-    weights |= {f"model.projector.{name}": torch.randn(size) * 0.5 for name, size in sizes.items()}
-    own = load_file(encoder / "model.safetensors")
-    weights |= {f"model.encoder.encoder.{name}": value.clone() for name, value in own.items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    values = {name: value for name, value in config.to_dict().items() if value is not None} | {
-        "model_type": f"embed_{family}",
-        "architectures": [f"Embed{family.capitalize()}ForRankLM"],
-        "encoder_name": str(encoder),
-        "encoder_pooling": "mean",
-        "projector_type": "mlp2x_gelu",
-        "embedding_size": 64,
-    }
-    (folder / "config.json").write_text(json.dumps(values | said))
-    return folder
-
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bert(tmp_path_factory.mktemp("bert"))
+    return plain_bert(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +50,7 @@ def plain(folder: Path, encoder: Path, documents: tuple[Document, ...], pooling:
     """The order, and the hidden state that each step chose by, from transformers' own forward."""
     values = json.loads((folder / "config.json").read_text())
     family = values["model_type"].removeprefix("embed_")
-    config = FAMILIES[family](**{k: v for k, v in values.items() if k not in ("architectures", "model_type")})
+    config = EMBEDDED[family](**{k: v for k, v in values.items() if k not in ("architectures", "model_type")})
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     weights = load_file(folder / "model.safetensors")
     model.load_state_dict({name: value for name, value in weights.items() if not name.startswith(SIDE)})
@@ -169,7 +118,7 @@ def seen(judge: PassageEmbedding, monkeypatch: pytest.MonkeyPatch) -> list[torch
     return states
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EMBEDDED)
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_an_order_is_decoded_as_a_plain_loop_does(
     family: str, pooling: str, smollm: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -293,7 +242,7 @@ def test_what_does_not_fit_is_refused_in_one_line(smollm: Path, encoder: Path, f
     with pytest.raises(CheckpointError, match="'encoder_pooling' is 'max'; it may be mean, cls, last_token"):
         PassageEmbedding(pe_rank(tmp_path / "b", smollm, encoder, encoder_pooling="max"))
     with pytest.raises(CheckpointError, match=r"gives vectors of 32, and the projector of .* reads 64"):
-        PassageEmbedding(folder, encoder=bert(tmp_path / "narrow", hidden=32))
+        PassageEmbedding(folder, encoder=plain_bert(tmp_path / "narrow", hidden=32))
     with pytest.raises(CheckpointError, match=r"reads passages by the encoder .*: .* is of kind causal"):
         PassageEmbedding(folder, encoder=tmp_path / "lm")
     with pytest.raises(InputError, match="asks to grade"):
@@ -302,7 +251,7 @@ def test_what_does_not_fit_is_refused_in_one_line(smollm: Path, encoder: Path, f
 
 def test_an_encoder_that_needs_code_of_its_own_is_refused(smollm: Path, encoder: Path, tmp_path: Path) -> None:
     """As the published checkpoint's does: jina-embeddings-v2 is no BERT of transformers'."""
-    jina = bert(tmp_path / "jina")
+    jina = plain_bert(tmp_path / "jina")
     values = json.loads((jina / "config.json").read_text())
     values |= {
         "architectures": ["JinaBertModel"],
