@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,22 @@ def listed() -> Callable[..., Ranking]:
         return Ranking.unscored(Query(query_id, f"words of {query_id}"), documents)
 
     return ranking
+
+
+@pytest.fixture(scope="session")
+def lm(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny causal model with random weights and a real tokenizer; nobody writes into its folder."""
+    from judge_models import tiny_lm
+
+    return tiny_lm(tmp_path_factory.mktemp("lm"), smollm)
+
+
+@pytest.fixture(scope="session")
+def t5(flan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny T5 of the same sort."""
+    from judge_models import tiny_t5
+
+    return tiny_t5(tmp_path_factory.mktemp("t5"), flan)
 
 
 CAUSAL: Mapping[str, Mapping[str, Any]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_models import DOCUMENTS, QUERY, _tokenizer, answers, chat_text, plain_lm, tiny_lm
+from judge_models import DOCUMENTS, QUERY, _tokenizer, answers, chat_text, plain_lm
 
 from rerank import Reranker
 from rerank.errors import InputError
@@ -33,11 +33,6 @@ class Says:
             self.asked += 1
             bill.charge(question.query.query_id, calls=1)
             yield index, Written(self.text, () if self.text else ("nothing was written",))
-
-
-@pytest.fixture(scope="module")
-def lm(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_lm(tmp_path_factory.mktemp("lm"), smollm)
 
 
 def expected(folder: Path, scent: str) -> list[float]:

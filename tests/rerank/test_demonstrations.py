@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_models import DOCUMENTS, QUERY, answers, chat_text, plain_lm, tiny_lm
+from judge_models import DOCUMENTS, QUERY, answers, chat_text, plain_lm
 
 from rerank import Reranker, prompts
 from rerank.errors import FileError, InputError, UnknownName
@@ -22,11 +22,6 @@ SHOWN = (
     Demonstration("how many people live in Paris?", "Paris has 2.1 million inhabitants.", "Paris is old."),
     Demonstration("what is a heap?", "A heap is a tree.", "A hill is high."),
 )
-
-
-@pytest.fixture(scope="module")
-def lm(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_lm(tmp_path_factory.mktemp("lm"), smollm)
 
 
 @pytest.fixture

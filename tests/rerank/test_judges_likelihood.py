@@ -6,23 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from judge_models import DOCUMENTS, QUERY, _loaded, _tokenizer, answers, plain_lm, tiny_lm, tiny_t5
+from judge_models import DOCUMENTS, QUERY, _loaded, _tokenizer, answers, plain_lm
 
 from rerank.errors import InputError
 from rerank.judges.likelihood import Likelihood
 from rerank.questions import Grade, Graded
 
 GRADES = [Grade(QUERY, document) for document in DOCUMENTS]
-
-
-@pytest.fixture(scope="module")
-def lm(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_lm(tmp_path_factory.mktemp("lm"), smollm)
-
-
-@pytest.fixture(scope="module")
-def t5(flan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_t5(tmp_path_factory.mktemp("t5"), flan)
 
 
 def scores(judge: Likelihood) -> list[float]:

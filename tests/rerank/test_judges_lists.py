@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from judge_models import DOCUMENTS, QUERY, _loaded, _tokenizer, answers, chat_text, plain_lm, tiny_lm, tiny_t5
+from judge_models import DOCUMENTS, QUERY, _loaded, _tokenizer, answers, chat_text, plain_lm, tiny_lm
 
 from rerank.cost import Ledger
 from rerank.errors import CheckpointError, InputError
@@ -38,16 +38,6 @@ from rerank.types import Document
 
 TURN = Turn("plain", "{documents} Query: {query} Order:")
 SHORT = Prompt("short", "here", "permute", (TURN,), document="[{identifier}] {text}")
-
-
-@pytest.fixture(scope="module")
-def lm(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_lm(tmp_path_factory.mktemp("lm"), smollm)
-
-
-@pytest.fixture(scope="module")
-def t5(flan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_t5(tmp_path_factory.mktemp("t5"), flan)
 
 
 def says(judge: Any, monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from judge_models import DOCUMENTS, QUERY, answers, chat_text, plain_lm, plain_t5, tiny_lm, tiny_t5
+from judge_models import DOCUMENTS, QUERY, answers, chat_text, plain_lm, plain_t5
 
 from rerank import Reranker
 from rerank.errors import InputError
@@ -18,16 +18,6 @@ from rerank.questions import Grade, Graded
 
 GRADES = [Grade(QUERY, document) for document in DOCUMENTS]
 LABELS = ("Perfectly Relevant", "Highly Relevant", "Somewhat Relevant", "Not Relevant")
-
-
-@pytest.fixture(scope="module")
-def lm(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_lm(tmp_path_factory.mktemp("lm"), smollm)
-
-
-@pytest.fixture(scope="module")
-def t5(flan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_t5(tmp_path_factory.mktemp("t5"), flan)
 
 
 def scores(judge: Any) -> list[float]:

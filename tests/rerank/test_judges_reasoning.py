@@ -16,8 +16,6 @@ from judge_models import (
     answers,
     plain_lm,
     some_documents,
-    tiny_lm,
-    tiny_t5,
 )
 
 from rerank import prompts
@@ -37,16 +35,6 @@ from rerank.judges.written_score import WrittenScore
 from rerank.questions import Grade, Graded, GradedSet, GradeSet, Permute, Permuted, Pick, Picked
 from rerank.rerankers.reranker import Reranker
 from rerank.types import Document, Query, Ranking
-
-
-@pytest.fixture(scope="module")
-def lm(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_lm(tmp_path_factory.mktemp("lm"), smollm)
-
-
-@pytest.fixture(scope="module")
-def t5(flan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_t5(tmp_path_factory.mktemp("t5"), flan)
 
 
 def says(judge: Any, monkeypatch: pytest.MonkeyPatch, *texts: Wrote | str) -> None:

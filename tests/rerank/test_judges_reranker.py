@@ -5,21 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from judge_models import DOCUMENTS, QUERY, tiny_lm, tiny_t5
+from judge_models import DOCUMENTS, QUERY
 
 from rerank import Reranker
 from rerank.errors import CheckpointError, InputError
 from rerank.types import Ranking
-
-
-@pytest.fixture(scope="module")
-def lm(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_lm(tmp_path_factory.mktemp("lm"), smollm)
-
-
-@pytest.fixture(scope="module")
-def t5(flan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_t5(tmp_path_factory.mktemp("t5"), flan)
 
 
 @pytest.mark.parametrize(

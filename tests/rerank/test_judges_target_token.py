@@ -16,8 +16,6 @@ from judge_models import (
     plain_lm,
     plain_t5,
     some_documents,
-    tiny_lm,
-    tiny_t5,
 )
 
 from rerank import checkpoints, prompts
@@ -32,16 +30,6 @@ from rerank.types import Document, Query
 
 GRADES = [Grade(QUERY, document) for document in DOCUMENTS]
 TRUE, FALSE = 1176, 6136
-
-
-@pytest.fixture(scope="module")
-def t5(flan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_t5(tmp_path_factory.mktemp("t5"), flan)
-
-
-@pytest.fixture(scope="module")
-def lm(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_lm(tmp_path_factory.mktemp("lm"), smollm)
 
 
 @pytest.fixture(scope="module")

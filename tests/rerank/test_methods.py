@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_models import DOCUMENTS, QUERY, tiny_lm, tiny_t5
+from judge_models import DOCUMENTS, QUERY
 
 from rerank import Reranker, checkpoints, methods, prompts, registry
 from rerank.errors import ConfigError, InputError, UnknownName
@@ -23,16 +23,6 @@ from rerank.types import Document, Query, Ranking
 
 NAMES = methods.names()
 ENTRIES = checkpoints.names()
-
-
-@pytest.fixture(scope="module")
-def lm(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_lm(tmp_path_factory.mktemp("lm"), smollm)
-
-
-@pytest.fixture(scope="module")
-def t5(flan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_t5(tmp_path_factory.mktemp("t5"), flan)
 
 
 def parts_of(preset: Any) -> tuple[Any, type]:

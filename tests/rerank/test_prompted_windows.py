@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_models import QUERY, WORDS, answers, tiny_lm, tiny_t5
+from judge_models import QUERY, WORDS, answers
 
 from rerank import Document, Ranking, Reranker, prompts
 from rerank.algorithms.pointwise import pointwise
@@ -19,16 +19,6 @@ from rerank.questions import Grade
 from rerank.rerankers.long_documents import LongDocuments
 
 LONG = " ".join(f"{WORDS[7 * place % len(WORDS)]} {place}" for place in range(150))
-
-
-@pytest.fixture(scope="module")
-def lm(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_lm(tmp_path_factory.mktemp("lm"), smollm)
-
-
-@pytest.fixture(scope="module")
-def t5(flan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_t5(tmp_path_factory.mktemp("t5"), flan)
 
 
 @pytest.fixture(scope="module", params=["T5 with true and false", "causal with yes and no", "query likelihood"])
