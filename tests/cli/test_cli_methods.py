@@ -44,7 +44,8 @@ def test_a_method_and_its_options(asked, lm):
 
     assert answer["method"] == "setwise-heapsort"
     assert answer["options"] == {"children": 1, "mode": "generation", "head": 2}
-    assert answer["ledger"]["notes"]["algorithm"] == "setwise-heapsort(children=1,head=2)"
+    noted = "setwise-heapsort(children=1,head=2,seed=0,shuffle=False,votes=1)"
+    assert answer["ledger"]["notes"]["algorithm"] == noted
     assert output.read_text().split()[5] == f"setwise-heapsort({lm.name},children=1,head=2,mode=generation)"
     assert len(read_run(output)) == 6
 
