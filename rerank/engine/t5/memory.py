@@ -72,13 +72,18 @@ class RaggedMemory:
         return sum(counts[row] * len(states) for row, states in self._states.items())
 
     def attend(self, queries: Tensor, counts: Sequence[int]) -> Tensor:
-        """A row's heads are so many queries of one head, whose keys and values are the states."""
+        """A row's heads are so many queries of two heads, whose keys and values are the states.
+
+        Of two, because torch hands an only head to the BLAS with all threads, whose number would then decide the last bit.
+        """
         output = torch.zeros_like(queries)
         for row, part in _parts(counts):
             if (states := self._states.get(row)) is not None:
-                keys, asked = states[None, None], queries[part]
-                read = scaled_dot_product_attention(asked.flatten(0, 1)[None, None], keys, keys, scale=1.0)
-                output[part] = read.view_as(asked)
+                asked = queries[part].flatten(0, 1)  # [queries * heads, dim]
+                halves = pad(asked, (0, 0, 0, len(asked) % 2)).view(1, 2, -1, asked.shape[1])
+                keys = states.expand(1, 2, -1, -1)
+                read = scaled_dot_product_attention(halves, keys, keys, scale=1.0)
+                output[part] = read.flatten(0, 2)[: len(asked)].view_as(queries[part])
         return output
 
     def attend_projected(self, queries: Tensor, counts: Sequence[int], key: Project, value: Project) -> Tensor:
