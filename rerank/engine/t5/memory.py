@@ -74,7 +74,7 @@ class RaggedMemory:
     def attend(self, queries: Tensor, counts: Sequence[int]) -> Tensor:
         """A row's heads are so many queries of two heads, whose keys and values are the states.
 
-        Of two, because torch hands an only head to the BLAS with all threads, whose number would then decide the last bit.
+        Of two, because torch gives an only head to the BLAS with all threads, whose number then decides the last bit.
         """
         output = torch.zeros_like(queries)
         for row, part in _parts(counts):
