@@ -121,7 +121,8 @@ def test_choices_winners_grades_and_texts_are_read_as_they_are_written(judging):
     grades = answers(judging("yes-no", mode="generation", new_tokens=4), GRADES)
     [text] = answers(judging("hyde", new_tokens=12), [Write(QUERY)])
 
-    assert pick.indices[0] in range(3)
+    assert set(pick.indices) <= {0, 1, 2}
+    assert len(pick.indices) == 1 or (pick.indices == () and pick.repairs)  # unreadable: nothing is picked
     assert pair.probability in (0.0, 1.0, None)
     assert all(grade.score in (0.0, 1.0) for grade in grades)
     assert any("Yes" in grade.repairs or not grade.repairs for grade in grades)
