@@ -35,6 +35,8 @@ def one_thread_here() -> None:
     torch.get_num_threads()  # sets what is changed below, when a thread first asks
     for loaded in _runtimes():
         loaded.omp_set_num_threads(1)
+    if (blas := _blas()) is not None:  # has a number of its own once somebody has called torch's switch
+        blas.MKL_Set_Num_Threads_Local(1)
 
 
 def _runtimes() -> Iterator[ctypes.CDLL]:
@@ -45,11 +47,23 @@ def _runtimes() -> Iterator[ctypes.CDLL]:
             yield loaded
 
 
+def _blas() -> ctypes.CDLL | None:
+    """torch's own library, where MKL is built into it."""
+    for path in _mapped():
+        if path.name.startswith("libtorch_cpu"):
+            loaded = ctypes.CDLL(str(path))
+            return loaded if hasattr(loaded, "MKL_Set_Num_Threads_Local") else None
+    return None
+
+
 def _loaded() -> set[Path]:
     """OpenMP runtimes among the files that are mapped into this process."""
+    return {path for path in _mapped() if path.name.startswith(NAMES)}
+
+
+def _mapped() -> set[Path]:
     lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    paths = {Path(parts[5]) for line in lines if len(parts := line.split(maxsplit=5)) == 6}
-    return {path for path in paths if path.name.startswith(NAMES)}
+    return {Path(parts[5]) for line in lines if len(parts := line.split(maxsplit=5)) == 6}
 
 
 def _address(loaded: ctypes.CDLL) -> int:
