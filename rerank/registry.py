@@ -108,6 +108,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 
 EXTRAS: Mapping[str, str] = {
     "bitsandbytes": "quantize",
+    "datasets": "train",
     "faiss": "dense",
     "fastapi": "serve",
     "gguf": "gguf",

@@ -1,1 +1,1 @@
-"""Learning to rerank. Empty in this release: the name is taken, so that what lands here breaks nobody's imports."""
+"""Learning to rerank: examples to train on, where they come from, and what is learnt from them."""
