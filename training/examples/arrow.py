@@ -54,7 +54,7 @@ def example_of(row: Mapping[str, Any]) -> Example:
     Raises:
         BadExample: as `Example` does.
     """
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
     if values.get("pairs") is not None:
         values["pairs"] = tuple((pair["first"], pair["second"], pair["wins"]) for pair in values["pairs"])
     return Example(**values)
