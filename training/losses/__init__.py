@@ -1,0 +1,76 @@
+"""Losses by name, with what each reads. All are pure functions of tensors; docs/losses.md has the formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor
+
+from training.losses import language, listwise, pairwise, pointwise, smooth, sparse
+
+__all__ = ["LOSSES", "Loss", "Target", "of_lists"]
+
+Target = Literal["labels", "gains", "order", "scores", "preferences", "logits", "tokens", "vectors"]
+"""What a loss learns from: labels from 0 to 1; grades of at least 0; anything that orders a list (labels, a teacher's
+scores or its order); a teacher's scores; judged pairs; a teacher's logits; texts to write; or vectors alone."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss, and what it wants.
+
+    Args:
+        run: the function. Losses over lists take (scores, target, mask), options by keyword, and give one loss a list.
+        reads: the target.
+        shifts: True when adding a constant to a list's scores changes nothing.
+    """
+
+    run: Callable[..., Tensor]
+    reads: Target
+    shifts: bool = True
+
+    def __call__(self, *tensors: Tensor, **options: Any) -> Tensor:
+        """Compute it."""
+        return self.run(*tensors, **options)
+
+
+LOSSES: Mapping[str, Loss] = {
+    "adr-mse": Loss(smooth.adr_mse, "order"),
+    "approx-ndcg": Loss(smooth.approx_ndcg, "gains"),
+    "bce": Loss(pointwise.bce, "labels", shifts=False),
+    "first": Loss(language.first, "tokens"),
+    "flops": Loss(sparse.flops, "vectors", shifts=False),
+    "group-ce": Loss(listwise.group_ce, "labels"),
+    "hinge": Loss(pairwise.hinge, "order"),
+    "importance-weighted-lm": Loss(language.importance_weighted_lm, "tokens", shifts=False),
+    "infonce": Loss(listwise.infonce, "labels"),
+    "kl": Loss(listwise.list_kl, "scores"),
+    "lambdaloss": Loss(pairwise.lambdaloss, "gains"),
+    "lambdarank": Loss(pairwise.lambdarank, "gains"),
+    "listmle": Loss(listwise.listmle, "order"),
+    "listnet": Loss(listwise.listnet, "order"),
+    "lm": Loss(language.lm, "tokens", shifts=False),
+    "margin-mse": Loss(pairwise.margin_mse, "scores"),
+    "mse": Loss(pointwise.mse, "scores", shifts=False),
+    "mse-logits": Loss(pointwise.mse_logits, "logits", shifts=False),
+    "neural-ndcg": Loss(smooth.neural_ndcg, "gains"),
+    "p-listmle": Loss(listwise.p_listmle, "order"),
+    "pair-logistic": Loss(pairwise.pair_logistic, "order"),
+    "poly1": Loss(listwise.poly1, "labels"),
+    "preference-logistic": Loss(pairwise.preference_logistic, "preferences"),
+    "ranknet": Loss(pairwise.ranknet, "order"),
+    "ranknet-ndcg": Loss(partial(pairwise.ranknet, weighting="ndcg"), "gains"),
+    "ranknet-reciprocal": Loss(partial(pairwise.ranknet, weighting="reciprocal"), "order"),
+    "rcr": Loss(listwise.rcr, "labels", shifts=False),
+    "softmax": Loss(listwise.softmax, "labels"),
+    "unlikelihood": Loss(language.unlikelihood, "tokens", shifts=False),
+}
+"""By name. `Loss.reads` says what each learns from."""
+
+
+def of_lists() -> list[str]:
+    """The names of losses over lists: (scores, target, mask) -> [queries]."""
+    return [name for name, loss in LOSSES.items() if loss.reads in ("labels", "gains", "order", "scores")]
