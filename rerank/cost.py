@@ -1,6 +1,7 @@
 """The ledger: what ranking cost, per query and in total.
 
 Amounts are plain sums under the names in `UNITS`; notes are choices that were made (device, attention, budgets).
+What answers from a journal had cost when they were given stands beside that, for it was paid before.
 How long each query took from its submission to its ranking is no sum, for queries overlap, and neither is peak memory,
 which is read from the process when it is asked for.
 """
@@ -59,17 +60,27 @@ class Ledger:
         self._lock = threading.Lock()
         self._queries: dict[str, Counter[str]] = {}
         self._total: Counter[str] = Counter()
+        self._recalled: dict[str, Counter[str]] = {}
         self._notes: dict[str, str] = {}
         self._waits: dict[str, tuple[float, int]] = {}  # query_id -> (seconds, rankings)
 
     def charge(self, query_id: str, **amounts: float) -> None:
         """Add amounts to one query's account and to the total."""
-        for name in amounts:
-            if name not in UNITS:
-                raise KeyError(f"no amount is called {name!r}; there is {', '.join(UNITS)}")
+        _check(amounts)
         with self._lock:
             self._queries.setdefault(query_id, Counter()).update(amounts)
             self._total.update(amounts)
+
+    def recall(self, query_id: str, **amounts: float) -> None:
+        """Note what an answer had cost that a journal gave now: kept by itself, and in no sum of what was charged.
+
+        Args:
+            query_id: whose.
+            amounts: by the names in `UNITS`; `questions` counts the answers.
+        """
+        _check(amounts)
+        with self._lock:
+            self._recalled.setdefault(query_id, Counter()).update(amounts)
 
     def note(self, name: str, value: str) -> None:
         """Record a choice that was made."""
@@ -108,6 +119,15 @@ class Ledger:
                 for query_id, account in self._queries.items()
             }
 
+    @property
+    def recalled(self) -> dict[str, dict[str, float]]:
+        """What each query's answers from a journal had cost, where the journal says so."""
+        with self._lock:
+            return {
+                query_id: {name: account[name] for name in UNITS if name in account}
+                for query_id, account in self._recalled.items()
+            }
+
     def account(self, query_id: str) -> dict[str, float]:
         """One query's account as it is now; empty when nothing was charged to it."""
         with self._lock:
@@ -126,20 +146,24 @@ class Ledger:
         return padded / (real + padded) if real + padded else 0.0
 
     def as_dict(self, *, queries: bool = False) -> dict[str, Any]:
-        """Total, notes, wall time and peak memory, for `--json` and reports.
+        """Total, notes, wall time, peak memory and what was recalled, for `--json` and reports.
 
         Args:
             queries: with every query's account, and its `wall_seconds`.
         """
         cuda = peak_cuda_bytes()
+        recalled = self.recalled
+        paid = sum((Counter(account) for account in recalled.values()), Counter())
         return {
             **self.total,
             "padding": self.padding,
             **_spread(self.wall_seconds),
             "peak_memory_bytes": peak_memory_bytes(),
             **({} if cuda is None else {"peak_cuda_bytes": cuda}),
+            **({"recalled": {name: paid[name] for name in UNITS if name in paid}} if recalled else {}),
             "notes": self.notes,
             **({"queries": self._accounts()} if queries else {}),
+            **({"recalled_queries": recalled} if queries and recalled else {}),
         }
 
     def _accounts(self) -> dict[str, dict[str, float]]:
@@ -148,6 +172,12 @@ class Ledger:
         for query_id, seconds in waits.items():
             accounts[query_id] = {**accounts.get(query_id, {}), "wall_seconds": seconds}
         return accounts
+
+
+def _check(amounts: Mapping[str, float]) -> None:
+    for name in amounts:
+        if name not in UNITS:
+            raise KeyError(f"no amount is called {name!r}; there is {', '.join(UNITS)}")
 
 
 def peak_memory_bytes() -> int:

@@ -40,7 +40,7 @@ def efficiency_of(
         if name in efficiency:
             raise InputError(f"the ledger {path} belongs to the run {name}, and so does one before it; leave one out")
         try:
-            efficiency[name] = efficiencies(found[name], accounts.queries)
+            efficiency[name] = efficiencies(found[name], accounts.whole)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
     return efficiency

@@ -48,6 +48,11 @@ def _suites() -> Sequence[str]:
     help="The pipeline that the others are compared with.  [default: the first stage of the first pipeline]",
 )  # fmt: skip
 @click.option("--output", "-o", type=names.file_type, required=True, metavar="FOLDER", help="Where everything goes.")
+@names.split_option()
+@click.option(
+    "--cutoff", "cutoffs", multiple=True, metavar="[DATASET=]N",
+    help="How many documents first stages hand on, in place of what the files say; may be repeated.",
+)  # fmt: skip
 @names.measures_option()
 @click.option("--seed", type=names.Count(0), metavar="N", default=0, show_default=True, help="Of intervals and tests.")
 @with_screen
@@ -58,6 +63,8 @@ def suite(
     pipelines: tuple[Path, ...],
     baseline: Path | None,
     output: Path,
+    split: str | None,
+    cutoffs: tuple[str, ...],
     measures: tuple[str, ...],
     seed: int,
 ) -> int:
@@ -82,8 +89,8 @@ def suite(
             fetch_reranker(table["reranker"], table, screen)
     with interruptible(output / "journals"):
         results = library.evaluate_suite(
-            chosen, systems, output, baseline=compared, measures=asked, seed=seed, say=screen.say,
-            watch=lambda pipeline: _watched(pipeline, screen),
+            chosen, systems, output, baseline=compared, measures=asked, split=split, cutoffs=_cutoffs(cutoffs),
+            seed=seed, say=screen.say, watch=lambda pipeline: _watched(pipeline, screen),
         )  # fmt: skip
         library.write_report(results, library.Place(output))
     _close(results, output, screen)
@@ -116,6 +123,19 @@ def _tables(path: Path) -> list[dict[str, Any]]:
     if any(character.isspace() for character in path.stem):
         raise InputError(f"{path}: a run's name holds no white space; rename the file")
     return stages
+
+
+def _cutoffs(given: Sequence[str]) -> dict[str, int]:
+    """dataset -> cutoff; "" for all that are not named."""
+    found: dict[str, int] = {}
+    for text in given:
+        dataset, _, number = text.rpartition("=")
+        if not number.isdecimal() or int(number) < 1:
+            raise wrong_usage(f"--cutoff {text}: it is a whole number of at least 1, or DATASET=N")
+        if dataset in found:
+            raise wrong_usage(f"--cutoff is given twice for {dataset or 'all datasets'}")
+        found[dataset] = int(number)
+    return found
 
 
 def _check(measures: Sequence[str], output: Path) -> None:

@@ -2,8 +2,8 @@
 
 A process that is killed loses at most the line it was writing; the next one drops that torn line, says so, and asks
 only for what is missing. Keys come from `rerank.questions.content_key`, so a journal may hold answers of many judges,
-and an answer is only ever reused for the same model, options and texts. In memory there is no more than where in the
-file each answer stands.
+and an answer is only ever reused for the same model, options and texts. Beside an answer stands what it had cost, so
+that who reads it knows the whole bill. In memory there is no more than where in the file each answer stands.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import json
 import math
 import os
 import weakref
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from rerank.errors import FileError
 from rerank.questions import Answer, Compared, Graded, GradedSet, Heard, Permuted, Picked, Written, numbers_of
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "Recorded"]
 
 CHUNK = 4096
 """Bytes that are read to find a line's end; most answers are far shorter."""
@@ -29,6 +30,14 @@ HEADER = {"journal": 1, "of": "rerank-toolkit"}
 KINDS: dict[str, type[Answer]] = {
     kind.__name__: kind for kind in (Graded, GradedSet, Compared, Picked, Permuted, Written, Heard)
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An answer, and what it had cost; None where its line, of an older version, does not say."""
+
+    answer: Answer
+    cost: Mapping[str, float] | None
 
 
 class Journal:
@@ -68,7 +77,12 @@ class Journal:
         return len(self._places)
 
     def get(self, key: str) -> Answer | None:
-        """The recorded answer, or None.
+        """The recorded answer, or None; see `find`."""
+        found = self.find(key)
+        return None if found is None else found.answer
+
+    def find(self, key: str) -> Recorded | None:
+        """The recorded answer with its cost, or None.
 
         Raises:
             FileError: when its line is no longer what it was.
@@ -76,19 +90,25 @@ class Journal:
         place = self._places.get(key)
         if place is None:
             return None
-        found, answer = self._parsed(f"byte {place:,}", self._line(place))
+        found, recorded = self._parsed(f"byte {place:,}", self._line(place))
         if found != key:
             raise self._damaged(f"byte {place:,}", f"{found!r} instead of {key!r}")
-        return answer
+        return recorded
 
-    def append(self, key: str, answer: Answer) -> None:
+    def append(self, key: str, answer: Answer, cost: Mapping[str, float] | None = None) -> None:
         """Record an answer; it has reached the operating system when this returns.
+
+        Args:
+            key: its `content_key`.
+            answer: what was answered.
+            cost: amounts, by the names in `rerank.cost.UNITS`.
 
         Raises:
             FileError: when it cannot be written; the file then ends with the answer before.
         """
         place = self._size
-        self._write({"key": key, "kind": type(answer).__name__, **_plain(answer)})
+        paid = {} if cost is None else {"cost": dict(cost)}
+        self._write({"key": key, "kind": type(answer).__name__, **_plain(answer), **paid})
         self._places[key] = place
 
     def close(self) -> None:
@@ -135,16 +155,18 @@ class Journal:
             raise FileError(f"cannot read the journal {self.path}: {error.strerror}") from error
         return line.partition(b"\n")[0]
 
-    def _parsed(self, where: str, line: bytes) -> tuple[str, Answer]:
+    def _parsed(self, where: str, line: bytes) -> tuple[str, Recorded]:
         try:
             record = json.loads(line)
-            key, kind = record.pop("key"), KINDS[record.pop("kind")]
+            key, kind, cost = record.pop("key"), KINDS[record.pop("kind")], record.pop("cost", None)
             answer = kind(**{name: _tuples(value) for name, value in record.items()})
             if not all(math.isfinite(value) for value in numbers_of(answer)):
                 raise ValueError(f"{answer} is not finite")
+            if cost is not None and not all(math.isfinite(amount) for amount in dict(cost).values()):
+                raise ValueError(f"{cost} is not finite")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(where, repr(line[:80])) from error
-        return str(key), answer
+        return str(key), Recorded(answer, cost)
 
     def _damaged(self, where: str, what: str) -> FileError:
         return FileError(f"the journal {self.path} is damaged at {where}: {what}; remove it or choose another")

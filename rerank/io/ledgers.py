@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,20 @@ class Accounts:
         path: the file.
         output: the run that was paid for, as it was called when it was written; None when nothing was written.
         queries: query_id -> amount -> how much, by the names in `rerank.cost.UNITS`.
+        recalled: the same of answers that came from a journal: what they had cost before.
     """
 
     path: Path
     output: str | None
     queries: Mapping[str, Mapping[str, float]]
+    recalled: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> dict[str, dict[str, float]]:
+        """Both together, as if nothing had come from a journal; `journal_hits` are those whose cost is not known."""
+        return {
+            query_id: _together(account, self.recalled.get(query_id, {})) for query_id, account in self.queries.items()
+        }
 
 
 def write_ledger(path: str | Path, ledger: Ledger, *, output: str | Path | None = None) -> None:
@@ -71,9 +81,22 @@ def read_ledger(path: str | Path) -> Accounts:
     output, queries = content.get("output"), content.get("queries")
     if not isinstance(output, str | None) or not isinstance(queries, dict):
         raise FileError(f"{path}: output is {output!r} and queries are {type(queries).__name__}; the ledger is damaged")
-    return Accounts(
-        path, output, {query_id: _account(path, query_id, account) for query_id, account in queries.items()}
+    recalled = content.get("recalled_queries", {})
+    if not isinstance(recalled, dict):
+        raise FileError(f"{path}: what was recalled is a {type(recalled).__name__}; the ledger is damaged")
+    read, known = (
+        {query_id: _account(path, query_id, account) for query_id, account in found.items()}
+        for found in (queries, recalled)
     )
+    return Accounts(path, output, read, known)
+
+
+def _together(account: Mapping[str, float], recalled: Mapping[str, float]) -> dict[str, float]:
+    """`questions` are counted in the account already, recalled or not."""
+    hits = account.get("journal_hits", 0) - recalled.get("questions", 0)
+    whole = Counter({name: amount for name, amount in account.items() if name != "journal_hits"})
+    whole.update({name: amount for name, amount in recalled.items() if name != "questions"})
+    return {**whole, **({"journal_hits": hits} if hits > 0 else {})}
 
 
 def _account(path: Path, query_id: str, account: Any) -> dict[str, float]:

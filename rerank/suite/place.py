@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from rerank.errors import FileError, InputError
 from rerank.io import atomic_write
 
-__all__ = ["Place"]
+__all__ = ["Place", "digest"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Place:
                     f"{self.folder} holds the suite {before.get('suite')!r}, not {asked['suite']!r}; "
                     "give another folder"
                 )
+            for key in ("split", "cutoffs"):
+                then, now = before.get(key) or "none", asked[key] or "none"
+                if then != now:
+                    raise InputError(
+                        f"{self.folder} holds runs with {key}: {then}, and {now} is asked for now; give another folder"
+                    )
             for name, tables in before.get("systems", {}).items():
                 if name in asked["systems"] and _plain(asked["systems"][name]) != tables:
                     raise InputError(
@@ -64,9 +71,18 @@ class Place:
         """Where a system's run over a dataset lies; it is written last, so that it is there when all of it is."""
         return self.path("runs", dataset, f"{system}.trec")
 
-    def journal(self, dataset: str, system: str, stage: int) -> Path:
-        """Where the answers of a reranker are kept, by the number of its stage."""
-        return self.path("journals", dataset, f"{system}.{stage}.journal")
+    def journal(self, dataset: str, table: Mapping[str, Any], stage: int | None = None) -> Path:
+        """Where the answers of a reranker are kept: systems with the same one ask it once.
+
+        Args:
+            dataset: whose queries.
+            table: the reranker's `[[stage]]` table.
+            stage: its number, where a pipeline has the same reranker twice; a journal is open once.
+        """
+        asked = {key: value for key, value in table.items() if key != "cutoff"}
+        name = str(table["reranker"]).rstrip("/").rsplit("/", 1)[-1]
+        twice = "" if stage is None else f".{stage}"
+        return self.path("journals", dataset, f"{name}-{digest(asked)}{twice}.journal")
 
     def ledgers(self, dataset: str, system: str) -> Sequence[Path]:
         """What a system's stages cost on a dataset, those that keep a ledger."""
@@ -104,6 +120,11 @@ class Place:
         except (OSError, ValueError) as error:
             raise FileError(f"cannot read {path}: {error}; give another folder") from error
         return found if isinstance(found, dict) else {}
+
+
+def digest(table: Mapping[str, Any]) -> str:
+    """The same for tables that say the same."""
+    return hashlib.sha256(json.dumps(table, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def _plain(tables: Any) -> Any:

@@ -142,7 +142,9 @@ class Results:
         caption = (
             "Means of a query but for the last three columns, which are totals; time is inside the judge, waits are "
             "from submission to ranking while all queries wait together. RPP and QPP: the first measure and queries "
-            "per PetaFLOP. Where answers came from a journal, their cost is not known here. First stages keep no bill."
+            "per PetaFLOP. Answers from a journal (of a suite that was stopped, or of another system with the same "
+            "reranker) are counted with what they had cost when they were given, and no wait is told then. First "
+            "stages keep no bill."
         )
         return Sheet("Cost of reranking", head, rows, caption, labels=2)
 
@@ -167,8 +169,8 @@ def _bill(evaluation: Evaluation, cost: Cost, exact: bool) -> list[str]:
 
     tokens = cost.a_query("tokens_real", "tokens_padded", "tokens_generated")
     amounts = [cost.a_query("questions"), tokens, cost.a_query("flops")]
-    waits = [cost.a_query("seconds"), *(None if cost.recalled else cost.waited(share) for share in (0.5, 0.95))]
-    totals = [cost.total.get("truncated_documents", 0), cost.total.get("repairs", 0), cost.recalled]
+    waits = [cost.a_query("seconds"), *(cost.waited(share) for share in (0.5, 0.95))]
+    totals = [cost.total.get("truncated_documents", 0), cost.total.get("repairs", 0), cost.from_journal]
     bought = _bought(evaluation, cost)
     return [*map(number, amounts), *map(time, waits), *map(number, bought), *(f"{int(total)}" for total in totals)]
 

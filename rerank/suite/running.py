@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from rerank.datasets import Dataset
-from rerank.errors import ConfigError, FileError, InputError, RerankError
+from rerank.errors import FileError, InputError, RerankError
 from rerank.evaluate import evaluate
 from rerank.io import read_run, write_ledger, write_run
 from rerank.pipeline import Pipeline
 from rerank.report import per_query_sheet
+from rerank.suite.asked import Asked, Systems, Tables
 from rerank.suite.costs import Cost, cost_of
-from rerank.suite.place import Place
+from rerank.suite.place import Place, digest
 from rerank.suite.results import DatasetResult, Results
 from rerank.suite.suites import Suite
 from rerank.types import Ranking, Scores
 
-__all__ = ["Systems", "Watch", "evaluate_suite"]
-
-Systems: TypeAlias = Mapping[str, Sequence[Mapping[str, Any]]]
-"""name -> the `[[stage]]` tables of its pipeline."""
+__all__ = ["Watch", "evaluate_suite"]
 
 Watch: TypeAlias = Callable[[Pipeline], Pipeline]
 
@@ -37,6 +34,8 @@ def evaluate_suite(
     *,
     baseline: str | None = None,
     measures: Sequence[str] = (),
+    split: str | None = None,
+    cutoffs: Mapping[str, int] = MappingProxyType({}),
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
     watch: Watch = lambda pipeline: pipeline,
@@ -47,53 +46,38 @@ def evaluate_suite(
     several systems retrieve once. Documents that a benchmark excludes for a query are not retrieved for it.
 
     Args:
-        suite: of which datasets.
-        systems: name -> `[[stage]]` tables; the first stage is a retriever.
+        suite, systems, measures, split, cutoffs, seed: as of `Asked`.
         folder: where everything is written; the same call goes on in it.
         baseline: the system that the others are compared with; the first when left out.
-        measures: by ir-measures name; each dataset's own when empty.
-        seed: of intervals and tests.
         say: told what is going on, a line at a time.
         watch: may put something in the place of a pipeline's stages, such as one with a progress bar.
 
     Raises:
-        InputError: when a pipeline is none, its first stage is no retriever, the folder holds something else, or no
-            dataset of the suite can be had.
+        InputError, ConfigError, UnknownName: as `Asked` does; when the folder holds something else; or when no dataset
+            of the suite can be had.
     """
-    _check(systems, baseline)
+    asked = Asked(suite, systems, baseline or "", tuple(measures), split, cutoffs, seed)
     place = Place(Path(folder))
-    chosen = baseline or next(iter(systems))
-    place.begin({"suite": suite.name, "datasets": suite.datasets, "systems": dict(systems), "baseline": chosen})
+    place.begin(asked.record())
     found: dict[str, DatasetResult] = {}
     unavailable: dict[str, str] = {}
-    for name in suite.datasets:
+    for name, title in zip(suite.datasets, suite.titles, strict=True):
         try:
-            dataset = _loaded(name)
+            dataset = _loaded(name, split)
         except (RerankError, OSError) as error:
             unavailable[name] = " ".join(str(error).split())
             say(f"{name}: left out: {unavailable[name]}")
             continue
-        found[name] = _one(dataset, systems, place, chosen, measures, say, watch)
+        tables = {system: asked.tables(system, title) for system in systems}
+        found[name] = _one(dataset, tables, asked, place, say, watch)
     if not found:
         raise InputError(f"no dataset of {suite.name!r} can be had; {next(iter(unavailable.values()))}")
-    return Results(suite, chosen, found, unavailable, seed)
+    return Results(suite, asked.baseline, found, unavailable, seed)
 
 
-def _check(systems: Systems, baseline: str | None) -> None:
-    if not systems:
-        raise InputError("a suite needs at least one pipeline")
-    if baseline is not None and baseline not in systems:
-        raise InputError(f"the baseline {baseline!r} is none of the systems {', '.join(systems)}")
-    any_dataset = Dataset("any", Dataset.load("noveleval").source)  # whatever wants one is content with any
-    for name, tables in systems.items():
-        Pipeline.check(tables, any_dataset, where=name)
-        if "retriever" not in tables[0]:
-            raise ConfigError(f"{name}: the first stage is no retriever; a suite retrieves and reranks")
-
-
-def _loaded(name: str) -> Dataset:
+def _loaded(name: str, split: str | None) -> Dataset:
     """A dataset of which queries, judgments and a document are known to be there."""
-    dataset = Dataset.load(Path(name) if Path(name).is_absolute() else name)
+    dataset = Dataset.load(Path(name) if Path(name).is_absolute() else name, split)
     if not dataset.queries or not dataset.qrels:
         raise FileError(f"dataset {dataset.name!r} has no judgments, and nothing can be evaluated by it")
     if next(dataset.documents(), None) is None:
@@ -102,13 +86,7 @@ def _loaded(name: str) -> Dataset:
 
 
 def _one(
-    dataset: Dataset,
-    systems: Systems,
-    place: Place,
-    baseline: str,
-    measures: Sequence[str],
-    say: Callable[[str], None],
-    watch: Watch,
+    dataset: Dataset, systems: Systems, asked: Asked, place: Place, say: Callable[[str], None], watch: Watch
 ) -> DatasetResult:
     """One dataset: what is not there yet is run, then everything is read back and evaluated."""
     place.check_corpus(dataset.name, dataset.corpus_key)
@@ -119,16 +97,16 @@ def _one(
         say(f"{dataset.name}: {name}")
         _run(dataset, name, tables, place, watch)
     runs: dict[str, Scores] = {name: read_run(place.run(dataset.name, name)) for name in systems}
-    asked = list(measures) or list(dataset.measures)
-    found = {name: evaluate(dataset.qrels, run, asked) for name, run in runs.items()}
+    measures = asked.measures or dataset.measures
+    found = {name: evaluate(dataset.qrels, run, measures) for name, run in runs.items()}
     place.write("measures", f"{dataset.name}.csv", text=per_query_sheet(found).csv())
     costs: dict[str, Cost] = {name: cost_of(place.ledgers(dataset.name, name)) for name in systems}
-    return DatasetResult.of(dataset, found, runs, costs, baseline)
+    return DatasetResult.of(dataset, found, runs, costs, asked.baseline)
 
 
-def _run(dataset: Dataset, name: str, tables: Sequence[Mapping[str, Any]], place: Place, watch: Watch) -> None:
+def _run(dataset: Dataset, name: str, tables: Tables, place: Place, watch: Watch) -> None:
     first, given = _first_stage(dataset, tables[0], place, f"{name}: stage 1")
-    parts = [_journalled(table, place.journal(dataset.name, name, n)) for n, table in enumerate(tables[1:], start=2)]
+    parts = _journalled(tables[1:], dataset.name, place)
     resolved, rankings, output = first, given, place.run(dataset.name, name)
     if parts:
         pipeline = Pipeline.build(parts, dataset, where=name)
@@ -150,8 +128,7 @@ def _first_stage(dataset: Dataset, table: Mapping[str, Any], place: Place, where
 
     It is read back in either case, so that nothing depends on which it was.
     """
-    key = hashlib.sha256(json.dumps(table, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    run, resolved = (place.path("first", dataset.name, f"{key}.{ending}") for ending in ("trec", "toml"))
+    run, resolved = (place.path("first", dataset.name, f"{digest(table)}.{ending}") for ending in ("trec", "toml"))
     if not run.exists():
         first = Pipeline.build([table], dataset, where=where)
         place.write("first", dataset.name, resolved.name, text=first.dump())
@@ -159,8 +136,20 @@ def _first_stage(dataset: Dataset, table: Mapping[str, Any], place: Place, where
     return resolved.read_text(encoding="utf-8"), dataset.rankings(read_run(run))
 
 
-def _journalled(table: Mapping[str, Any], journal: Path) -> dict[str, Any]:
-    return {"journal": str(journal), **table} if "reranker" in table else dict(table)
+def _journalled(tables: Tables, dataset: str, place: Place) -> list[dict[str, Any]]:
+    """Every reranker with a journal; the same reranker a second time with one of its own."""
+    made: list[dict[str, Any]] = []
+    taken: set[str] = set()
+    for number, table in enumerate(tables, start=2):
+        if "reranker" not in table:
+            made.append(dict(table))
+            continue
+        journal = str(place.journal(dataset, table))
+        if journal in taken:
+            journal = str(place.journal(dataset, table, number))
+        taken.add(journal)
+        made.append({"journal": journal, **table})
+    return made
 
 
 def _without_journals(pipeline: Pipeline) -> str:

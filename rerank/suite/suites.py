@@ -62,6 +62,11 @@ class Suite:
         said = f"every dataset folder in {folder.resolve().name}"
         return cls(said, tuple(str(path.resolve()) for path in here), name=str(folder.resolve()))
 
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What the datasets are called: their names or, of a folder, their folders' names."""
+        return tuple(Path(dataset).name if Path(dataset).is_absolute() else dataset for dataset in self.datasets)
+
     def group_of(self, dataset: str) -> str | None:
         """The group that a dataset belongs to; None when it stands for itself."""
         return next((group for group, parts in self.groups.items() if dataset in parts), None)

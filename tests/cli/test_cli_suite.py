@@ -109,11 +109,32 @@ def test_the_same_command_goes_on_where_it_was_stopped(command, folder, pipeline
     assert "one: tiny: finished before" in resumed.stderr
     assert "two: first-stage: finished before" in resumed.stderr
     recalled = json.loads((output / "ledgers" / "two" / "tiny.2.json").read_text())
-    assert recalled["journal_hits"] == recalled["questions"] > 0
+    assert recalled["journal_hits"] == recalled["recalled"]["questions"] == recalled["questions"] > 0
     whole = tmp_path / "whole"
     command(*base[:-1], whole)
     for run in sorted((whole / "runs").rglob("*.trec")):
         assert (output / run.relative_to(whole)).read_bytes() == run.read_bytes()
+    tables = [csv.DictReader((place / "tables" / "costs.csv").read_text().splitlines()) for place in (output, whole)]
+    rows = [next(row for row in table if row["dataset"] == "two") for table in tables]
+    assert [row["from journal"] for row in rows] == ["20", "0"]
+    for name in ("questions", "tokens", "FLOP", "RPP", "QPP"):  # what was paid before the stop is part of the bill
+        assert rows[0][name] == rows[1][name] != "", name
+    assert rows[0]["median wait"] == "" != rows[1]["median wait"]
+
+
+def test_systems_with_the_same_reranker_ask_it_once(command, folder, pipeline, tmp_path):
+    more = tmp_path / "more.toml"
+    more.write_text(pipeline.read_text().replace("cutoff = 5", "cutoff = 7"))
+    output = tmp_path / "out"
+
+    command("suite", folder / "one", "--pipeline", pipeline, "--pipeline", more, "--output", output, "--quiet")
+
+    bills = [json.loads((output / "ledgers" / "one" / f"{name}.2.json").read_text()) for name in ("tiny", "more")]
+    assert bills[1]["journal_hits"] == bills[1]["recalled"]["questions"] == bills[0]["questions"]
+    alone = tmp_path / "alone"
+    command("suite", folder / "one", "--pipeline", more, "--output", alone, "--quiet")
+    runs = [place / "runs" / "one" / "more.trec" for place in (output, alone)]
+    assert runs[0].read_bytes() == runs[1].read_bytes()
 
 
 def test_what_a_benchmark_excludes_is_not_retrieved(command, collection, bm25, tmp_path, monkeypatch):
@@ -129,6 +150,33 @@ def test_what_a_benchmark_excludes_is_not_retrieved(command, collection, bm25, t
     others = read_run(tmp_path / "without" / "runs" / collection.name / "bm25.trec")
     assert not set(others.get("q0", {})) & set(found["q0"])
     assert others["q1"] == found["q1"]
+
+
+def test_cutoffs_hold_for_one_dataset_and_for_the_others(command, refused, folder, bm25, tmp_path):
+    output = tmp_path / "out"
+    base = ["suite", folder, "--pipeline", bm25, "--output", output, "--quiet", "--cutoff", 2]
+
+    assert command(*base, "--cutoff", "two=3").exit_code == 0
+
+    found = {name: read_run(output / "runs" / name / "bm25.trec") for name in ("one", "two")}
+    assert {name: max(map(len, run.values())) for name, run in found.items()} == {"one": 2, "two": 3}
+    assert "cutoff = 3" in (output / "pipelines" / "two" / "bm25.toml").read_text()
+    assert "holds runs with cutoffs: " in refused(*base)
+    assert "no dataset of the suite is called 'tow'; did you mean 'two'?" in refused(*base, "--cutoff", "tow=3")
+    assert "is given twice for two" in command(*base, "--cutoff", "two=3", "--cutoff", "two=4").stderr
+    assert "--cutoff two=0: it is a whole number of at least 1" in command(*base, "--cutoff", "two=0").stderr
+
+
+def test_a_split_is_evaluated_by_its_own_judgments(command, folder, bm25, tmp_path):
+    (folder / "one" / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
+
+    result = command("suite", folder, "--pipeline", bm25, "--split", "dev", "--output", tmp_path / "out", "--json")
+
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["datasets"]["one/dev"]["queries"]) == (3, 1)
+    assert list(read_run(tmp_path / "out" / "runs" / "one-dev" / "bm25.trec")) == ["q1"]
+    [reason] = found["unavailable"].values()
+    assert "is called 'dev'" in reason
 
 
 def test_a_dataset_that_cannot_be_had_is_named_with_the_reason(command, refused, folder, bm25, tmp_path):

@@ -292,7 +292,7 @@ def test_a_judge_that_gives_nothing_is_told_so(listed):
 
 
 def test_a_journal_that_cannot_be_written_fails_the_plans_and_the_scheduler_goes_on(listed, tmp_path, monkeypatch):
-    def full(self, key, answer):
+    def full(self, key, answer, cost):
         raise FileError("cannot write the journal: No space left on device")
 
     journal = Journal(tmp_path / "journal")

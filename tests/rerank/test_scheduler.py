@@ -368,12 +368,12 @@ def test_a_journal_that_cannot_be_written_fails_the_run_and_keeps_what_it_has(tm
     written = 0
     append = Journal.append
 
-    def full(self, key, answer):
+    def full(self, key, answer, cost):
         nonlocal written
         written += 1
         if written > 3:
             raise FileError("cannot write the journal: No space left on device")
-        append(self, key, answer)
+        append(self, key, answer, cost)
 
     monkeypatch.setattr(Journal, "append", full)
     with Scheduler(Oracle({}), journal=journal) as scheduler, pytest.raises(FileError, match="No space left"):

@@ -9,11 +9,13 @@ others take.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
 
 from rerank.cost import Ledger
+from rerank.engine.scheduling.charges import Charges
 from rerank.engine.scheduling.delivery import Delivery, Fatal
 from rerank.engine.scheduling.retries import Retries
 from rerank.engine.scheduling.tasks import Entry
@@ -62,6 +64,7 @@ class Asking:
         wake: Callable[[], None],
     ) -> None:
         self._judge, self._ledger, self._delivery, self._retries = judge, ledger, delivery, retries
+        self._bill = Charges(ledger)
         self._at_once, self._wake = at_once, wake
         self.in_flight = 0
 
@@ -80,13 +83,16 @@ class Asking:
     def stop(self) -> None:
         """Let go of what it holds; it may be asked again."""
 
-    def _settle(self, entry: Entry, answer: Answer | Exception) -> None:
+    def _settle(self, entry: Entry, answer: Answer | Exception, *, last: bool = True) -> None:
+        """Hand on an answer; `last`: the call has no further question of its query."""
         if isinstance(answer, Transient) and not entry.announces:
             entry.tries += 1
             if (given_up := self._retries.add(entry, answer)) is None:
                 return
             given_up.__cause__, answer = answer, given_up
-        self._delivery.deliver(entry, answer)
+        failed = isinstance(answer, Exception) or entry.announces
+        cost = {} if failed else self._bill.take(entry.question.query.query_id, last=last)
+        self._delivery.deliver(entry, answer, cost)
 
 
 class InProcess(Asking):
@@ -108,9 +114,12 @@ class InProcess(Asking):
 
     def _answered(self, entries: Sequence[Entry], left: dict[int, Entry]) -> Exception | None:
         """Hand on the answers, and leave in `left` what was not answered; the error with which the judge broke down."""
+        open_of = Counter(entry.question.query.query_id for entry in entries if not entry.announces)
         try:
-            for index, answer in self._judge.answer([entry.question for entry in entries], self._ledger):
-                self._settle(left.pop(index), answer)
+            for index, answer in self._judge.answer([entry.question for entry in entries], self._bill):
+                entry = left.pop(index)
+                open_of[entry.question.query.query_id] -= not entry.announces
+                self._settle(entry, answer, last=not open_of[entry.question.query.query_id])
                 if left and not self._delivery.wanted(left.values()):
                     left.clear()
                     return None
@@ -166,7 +175,7 @@ class Concurrent(Asking):
 
     def _answer(self, entry: Entry) -> Answer | Exception:
         try:
-            answers = dict(self._judge.answer([entry.question], self._ledger))
+            answers = dict(self._judge.answer([entry.question], self._bill))
         except Exception as error:
             return error
         except BaseException as error:  # nothing may end this thread, or its question would never come back

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from rerank.cost import Ledger
@@ -115,8 +115,8 @@ class Delivery:
             self._waiting.pop(entry.key, None)
         return False
 
-    def deliver(self, entry: Entry, answer: Answer | Exception) -> None:
-        """Hand an answer, or the error in its place, to all who wait for it."""
+    def deliver(self, entry: Entry, answer: Answer | Exception, cost: Mapping[str, float]) -> None:
+        """Hand an answer, or the error in its place, to all who wait for it; the journal keeps what it cost."""
         if entry.announces:
             return
         if not isinstance(answer, Exception):
@@ -128,7 +128,7 @@ class Delivery:
                 for task, _ in waiters:
                     self.finish(task, error=error)
             else:
-                self._memory.keep(entry.key, entry.question, answer)
+                self._memory.keep(entry.key, entry.question, answer, cost)
                 for task, slot in waiters:
                     if self.alive(task) and task.fill(slot, answer):
                         self.advance(task)

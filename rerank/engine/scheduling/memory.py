@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from rerank.cost import Ledger
 from rerank.engine.journal import Journal
@@ -34,25 +35,29 @@ class Memory:
         if (answer := self._answers.get(key)) is not None:
             self._ledger.charge(question.query.query_id, memory_hits=1)
             return answer
-        if self._journal is not None and (answer := self._journal.get(key)) is not None:
+        if self._journal is not None and (found := self._journal.find(key)) is not None:
+            answer = found.answer
             if not isinstance(answer, question.answered_by):
                 raise FileError(f"the journal {self._journal.path} answers a {type(question).__name__} with {answer!r}")
             self._ledger.charge(question.query.query_id, journal_hits=1)
+            if found.cost is not None:
+                self._ledger.recall(question.query.query_id, questions=1, **found.cost)
             self._remember(key, answer)
             return answer
         return None
 
-    def keep(self, key: str, question: Question, answer: Answer) -> None:
-        """Note a new answer.
+    def keep(self, key: str, question: Question, answer: Answer, cost: Mapping[str, float]) -> None:
+        """Note a new answer, and what it cost.
 
         Raises:
             FileError: when the journal cannot be written.
         """
         self._remember(key, answer)
-        if answer.repairs:
-            self._ledger.charge(question.query.query_id, repairs=len(answer.repairs))
+        repairs = {"repairs": len(answer.repairs)} if answer.repairs else {}
+        if repairs:
+            self._ledger.charge(question.query.query_id, **repairs)
         if self._journal is not None:
-            self._journal.append(key, answer)
+            self._journal.append(key, answer, {**cost, **repairs})
 
     def _remember(self, key: str, answer: Answer) -> None:
         if self._limit:
