@@ -35,7 +35,17 @@ from rerank import config, registry, stages
 from rerank.errors import ConfigError, InputError
 from rerank.types import Query, Ranking
 
-__all__ = ["DEFAULT_CUTOFF", "NO_EXCLUSIONS", "Pipeline", "Reranks", "Retriever", "Stage", "Step", "check_cutoff"]
+__all__ = [
+    "DEFAULT_CUTOFF",
+    "NO_EXCLUSIONS",
+    "Pipeline",
+    "Reranks",
+    "Retriever",
+    "Stage",
+    "Step",
+    "above",
+    "check_cutoff",
+]
 
 DEFAULT_CUTOFF = 1000
 """How many documents a retriever retrieves when nothing is said: TREC's usual depth."""
@@ -61,7 +71,11 @@ class Retriever(Protocol):
 
 @runtime_checkable
 class Reranks(Protocol):
-    """Orders candidates anew."""
+    """Orders candidates anew.
+
+    One that brings in documents of its own says `fetches = True`; its `rerank` then takes `exclude` too, as a
+    retriever's `retrieve` does.
+    """
 
     def rerank(self, rankings: Sequence[Ranking]) -> list[Ranking]:
         """Each ranking in its new order, in the order of the rankings."""
@@ -214,17 +228,23 @@ class Pipeline(Stage):
             raise InputError(f"{self.name} has no retriever; put one in front, or call `rerank` with rankings")
         _check_distinct(queries)
         rankings = first.stage.retrieve(queries, first.cutoff or DEFAULT_CUTOFF, exclude=exclude)
-        return self._shortened(_reranked(rest, rankings))
+        return self._shortened(_reranked(rest, rankings, exclude))
 
-    def rerank(self, rankings: Sequence[Ranking]) -> list[Ranking]:
+    def rerank(
+        self, rankings: Sequence[Ranking], *, exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS
+    ) -> list[Ranking]:
         """Rerank these rankings; for a pipeline of rerankers alone.
+
+        Args:
+            rankings: the candidates, best first.
+            exclude: query_id -> ids of documents that no stage must bring in for it.
 
         Raises:
             InputError: when the pipeline begins with a retriever.
         """
         if self.steps[0].retrieves:
             raise InputError(f"{self.name} begins with a retriever; call `run` with queries")
-        return self._shortened(_reranked(self.steps, list(rankings)))
+        return self._shortened(_reranked(self.steps, list(rankings), exclude))
 
     def search(self, query: str | Query) -> Ranking:
         """The ranking of one query."""
@@ -267,25 +287,27 @@ def _dumped(step: Step) -> str:
     return stages.dump(step.table if step.cutoff is None else {**step.table, "cutoff": int(step.cutoff)})
 
 
-def _reranked(steps: Sequence[Step], rankings: list[Ranking]) -> list[Ranking]:
+def above(top: Ranking, rest: Ranking) -> Ranking:
+    """A ranking with the documents of another below it, unscored and in their order, less those that it has."""
+    placed = {document.doc_id for document in top.documents}  # a stage may have fetched one of the rest by itself
+    return top.then(document for document in rest.documents if document.doc_id not in placed)
+
+
+def _reranked(steps: Sequence[Step], rankings: list[Ranking], exclude: Mapping[str, Collection[str]]) -> list[Ranking]:
     """Each stage orders what the one before it admitted; the others stay below."""
     if not steps:
         return rankings
-    ranked = _asked(steps[0].stage, rankings)
+    ranked = _asked(steps[0].stage, rankings, exclude)
     if len(steps) == 1:
         return ranked
     admitted = [ranking[: steps[0].cutoff] for ranking in ranked]
-    better = _reranked(steps[1:], admitted)
-    return [_above(top, ranking[len(taken) :]) for top, taken, ranking in zip(better, admitted, ranked, strict=True)]
+    better = _reranked(steps[1:], admitted, exclude)
+    return [above(top, ranking[len(taken) :]) for top, taken, ranking in zip(better, admitted, ranked, strict=True)]
 
 
-def _asked(stage: Reranks, rankings: list[Ranking]) -> list[Ranking]:
+def _asked(stage: Any, rankings: list[Ranking], exclude: Mapping[str, Collection[str]]) -> list[Ranking]:
     """A query for which nothing was found has nothing to rerank: no stage sees its empty ranking."""
     found = [ranking for ranking in rankings if ranking]
-    ranked = dict(zip((id(ranking) for ranking in found), stage.rerank(found) if found else [], strict=True))
+    without = {"exclude": exclude} if exclude and getattr(stage, "fetches", False) else {}
+    ranked = dict(zip((id(ranking) for ranking in found), stage.rerank(found, **without) if found else [], strict=True))
     return [ranked.get(id(ranking), ranking) for ranking in rankings]
-
-
-def _above(top: Ranking, rest: Ranking) -> Ranking:
-    placed = {document.doc_id for document in top.documents}  # a stage may have fetched one of the rest by itself
-    return top.then(document for document in rest.documents if document.doc_id not in placed)

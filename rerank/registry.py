@@ -25,8 +25,11 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "budgeted-pairs": "rerank.algorithms.budgeted:budgeted_pairs",
         "exclusion": "rerank.algorithms.groups:exclusion",
         "full-list": "rerank.algorithms.windows:full_list",
+        "gar": "rerank.algorithms.adaptive:gar",
         "group-scores": "rerank.algorithms.groups:group_scores",
         "heapsort": "rerank.algorithms.sorting:heapsort",
+        "ladr": "rerank.algorithms.adaptive:ladr",
+        "ladr-adaptive": "rerank.algorithms.adaptive:ladr_adaptive",
         "mergesort": "rerank.algorithms.mergesort:mergesort",
         "pointwise": "rerank.algorithms.pointwise:pointwise",
         "quicksort": "rerank.algorithms.quicksort:quicksort",
@@ -38,6 +41,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "top-down": "rerank.algorithms.topdown:top_down",
         "tournament": "rerank.algorithms.tournament:tournament",
         "tournament-points": "rerank.algorithms.tournament:points",
+    },
+    "graph": {
+        "corpus": "retrievers.graph:CorpusGraph",
     },
     "judge": {
         "answer-scent": "rerank.judges.answer_scent:AnswerScent",

@@ -274,6 +274,24 @@ class Dense(Stage):
             )
         return encoder
 
+    def near(self, start: int, stop: int, count: int) -> list[list[int]]:
+        """Indices of the nearest documents of the documents from `start` to `stop`, each without itself.
+
+        Their vectors are compared, and no model is loaded.
+        """
+        from rerank.engine.loading import choose_device
+
+        rows = self.vectors.block(start, min(stop, len(self)))
+        counts = [min(count + 1, len(self))] * len(rows)
+        if self._approximate is not None:
+            found = self._approximate.search(rows, counts)
+        else:
+            found = list(exact_search(self.vectors, rows, counts, choose_device(self.device)))
+        return [
+            [place for place in indices.tolist() if place != own][:count]
+            for own, (indices, _) in enumerate(found, start)
+        ]
+
     def __len__(self) -> int:
         return self.manifest.documents
 

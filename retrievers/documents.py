@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from rerank.errors import InputError
 from rerank.types import Document
 
-__all__ = ["DocumentStore", "DocumentWriter"]
+__all__ = ["DocumentStore", "DocumentWriter", "copy_documents"]
 
 LINES = "documents.jsonl"
 OFFSETS = "offsets.npy"
@@ -82,6 +83,12 @@ class DocumentWriter:
         self._file.close()
         if error is None:
             np.save(self._folder / OFFSETS, np.frombuffer(self._offsets, dtype=np.int64))
+
+
+def copy_documents(source: Path, folder: Path) -> None:
+    """Copy the documents of an index into another folder."""
+    for name in (LINES, OFFSETS):
+        shutil.copyfile(source / name, folder / name)
 
 
 def _line(document: Document) -> bytes:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rerank import methods, registry
+from rerank.algorithms.adaptive import Adjacency
 from rerank.cost import Ledger
 from rerank.judges.fake import Oracle
 from rerank.methods import Method
 from rerank.questions import Algorithm, Announce, Heard, Plan, Question, Write
-from rerank.rerankers.options import shared_out, spelled
+from rerank.rerankers.options import defaults_of, shared_out, spelled
 from rerank.types import Document, Query, Ranking
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -147,6 +148,8 @@ def _rows() -> dict[str, Row]:
 
 def _cost(algorithm: Algorithm, options: dict[str, object]) -> Cost:
     documents = [Document(str(index), f"text {index}") for index in range(COUNT)]
+    if "graph" in defaults_of(algorithm):  # one without neighbours: what a graph brings in is no cost of the list
+        options = {**options, "graph": Adjacency(documents, {})}
     judge = Oracle({"q": {str(index): COUNT - 37 * index % COUNT for index in range(COUNT)}})
     rounds = list(_rounds(algorithm.plan(Ranking.unscored(Query("q", "words"), documents), **options), judge))
     return Cost(sum(rounds), len(rounds), algorithm.exact(COUNT, **options))

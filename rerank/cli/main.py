@@ -25,6 +25,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("rerank.cli.demo:demo", "Retrieve, rerank and evaluate a real collection that ships with the package."),
     "index": ("rerank.cli.index:index", "Index a dataset for a retriever."),
+    "graph": ("rerank.cli.graph:graph", "Find the nearest neighbours of every document of an index."),
     "retrieve": ("rerank.cli.retrieve:retrieve", "Retrieve the best documents of every query."),
     "rerank": ("rerank.cli.rerank:rerank", "Rerank a run, or requests that carry their texts."),
     "fuse": ("rerank.cli.fuse:fuse", "Fuse several runs into one."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from rerank.cli.loading import check_reranker, fetch_reranker
 from rerank.cli.places import check_new_file
 from rerank.cli.reranking import closing, interruptible, reranked
 from rerank.cli.screen import Screen, with_screen, wrong_usage
+from rerank.pipeline import NO_EXCLUSIONS
 from rerank.types import Ranking
 
 if TYPE_CHECKING:
@@ -47,15 +49,16 @@ class Source:
         assert path is not None
         return path
 
-    def rankings(self) -> list[Ranking]:
-        """The candidates with their texts."""
+    def rankings(self) -> tuple[list[Ranking], Mapping[str, Collection[str]]]:
+        """The candidates with their texts, and what the benchmark excludes for each query."""
         from rerank.datasets import Dataset
         from rerank.io import read_requests, read_run
 
         if self.requests is not None:
-            return list(read_requests(self.requests))
+            return list(read_requests(self.requests)), NO_EXCLUSIONS
         scores = read_run(self.path)  # before the dataset, which may have to be downloaded
-        return Dataset.load(self.dataset or "", self.split).rankings(scores)
+        dataset = Dataset.load(self.dataset or "", self.split)
+        return dataset.rankings(scores), dataset.excluded
 
 
 @click.command("rerank")
@@ -122,12 +125,12 @@ def rerank(
         check_new_file(ledger, source.path, output, record)
     name, given = names.asked(model, method, options)
     check_reranker(name, given)
-    rankings = source.rankings()
+    rankings, exclude = source.rankings()
     if not _is_jsonl(output):
         run_scores(rankings)  # ids that cannot stand in a TREC file are seen now and not at the end
     fetch_reranker(name, given, screen)
     with interruptible(record), closing(_loaded(name, record, given), screen) as reranker:
-        ranked = reranked(reranker, rankings, screen, cutoff=cutoff)
+        ranked = reranked(reranker, rankings, screen, cutoff=cutoff, exclude=exclude)
         _write(output, [ranking[:keep] for ranking in ranked], _tag(reranker.name))
     if ledger is not None:
         write_ledger(ledger, reranker.ledger, output=output)

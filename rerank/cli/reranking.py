@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rerank.cli.screen import Screen
+from rerank.pipeline import NO_EXCLUSIONS
 from rerank.types import Ranking
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ def closing(reranker: Reranker, screen: Screen) -> Iterator[Reranker]:
 
 
 def reranked(
-    reranker: Reranker, rankings: Sequence[Ranking], screen: Screen, *, cutoff: int | None = None
+    reranker: Reranker,
+    rankings: Sequence[Ranking],
+    screen: Screen,
+    *,
+    cutoff: int | None = None,
+    exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS,
 ) -> list[Ranking]:
     """The rankings reranked, with a progress bar.
 
@@ -57,4 +63,4 @@ def reranked(
             known = int(total.get("journal_hits", 0) + total.get("memory_hits", 0))
             on_progress(answered, max(asked, pairs - known))
 
-        return reranker.rerank(rankings, cutoff=cutoff, on_answer=on_answer)
+        return reranker.rerank(rankings, cutoff=cutoff, exclude=exclude, on_answer=on_answer)

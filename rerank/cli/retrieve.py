@@ -19,7 +19,7 @@ from rerank.types import Ranking
 if TYPE_CHECKING:
     from rerank.datasets import Dataset
 
-__all__ = ["retrieve"]
+__all__ = ["first_stage", "retrieve"]
 
 AT_ONCE = 100
 """Queries between two looks at the progress."""
@@ -72,7 +72,7 @@ def retrieve(
     check_new_file(output)
     chosen = given(options, others)
     loaded = Dataset.load(dataset, split)
-    found = Found(_stage(retriever, index, chosen, loaded, screen), loaded, cutoff)
+    found = Found(first_stage(retriever, index, chosen, loaded, screen), loaded, cutoff)
     write_run(output, found.rankings(screen), retriever)
     screen.answer({"output": str(output), "retriever": retriever, "dataset": loaded.name, **found.counts})
     screen.say(f"wrote {output}: {found.counts['queries']:,} queries, {found.counts['documents']:,} documents")
@@ -108,8 +108,8 @@ class Found:
         self.counts["documents"] += len(ranking)
 
 
-def _stage(name: str, index: Path | None, options: Mapping[str, Any], dataset: Dataset, screen: Screen) -> Any:
-    """The retriever, its index opened or built."""
+def first_stage(name: str, index: Path | None, options: Mapping[str, Any], dataset: Dataset, screen: Screen) -> Any:
+    """The retriever of a name, its index opened or built."""
     from rerank import registry, stages
 
     if index is None:

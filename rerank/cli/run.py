@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from rerank.cli.places import check_new_file
 from rerank.cli.reranking import closing, interruptible, reranked
 from rerank.cli.screen import Screen, with_screen, wrong_usage
 from rerank.errors import InputError
-from rerank.pipeline import Pipeline, Stage
+from rerank.pipeline import NO_EXCLUSIONS, Pipeline, Stage
 from rerank.types import Ranking
 
 if TYPE_CHECKING:
@@ -159,13 +159,20 @@ class Watched(Stage):
         """What it has cost."""
         return self.reranker.ledger
 
-    def rerank(self, rankings: Sequence[Ranking]) -> list[Ranking]:
+    @property
+    def fetches(self) -> bool:
+        """Whether it brings in documents of its own."""
+        return self.reranker.fetches
+
+    def rerank(
+        self, rankings: Sequence[Ranking], *, exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS
+    ) -> list[Ranking]:
         """See `rerank.rerankers.reranker.Reranker`."""
         from rerank.io import run_scores
 
         run_scores(rankings)  # ids that cannot stand in a TREC file are seen now and not at the end
         self.given = list(rankings)
-        return reranked(self.reranker, rankings, self._screen)
+        return reranked(self.reranker, rankings, self._screen, exclude=exclude)
 
 
 @contextmanager

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from inspect import Parameter
+from pathlib import Path
 from typing import Any
 
-from rerank import config
+from rerank import config, registry
 from rerank.errors import InputError
 from rerank.judges.choosing import keywords
 from rerank.questions import Algorithm
 from rerank.registry import did_you_mean
 from rerank.types import Document, Query, Ranking
 
-__all__ = ["ARGUMENTS", "NAMED", "check_asking", "defaults_of", "gathered", "shared_out", "spelled"]
+__all__ = ["ARGUMENTS", "NAMED", "check_asking", "defaults_of", "gathered", "opened", "shared_out", "spelled"]
 
 NAMED = ("head", "window", "step")
 """Options that are arguments of `Reranker` too."""
@@ -82,10 +83,24 @@ def check_asking(algorithm: Algorithm, options: Mapping[str, Any]) -> None:
     Raises:
         InputError: as the algorithm says.
     """
-    documents = [Document(name, name) for name in ("a", "b")]
-    plan = algorithm(Ranking.unscored(Query("check", "check"), documents), **options)
+    asking = opened(options)
+    graph = asking.get("graph")
+    documents = [Document(name, name) for name in ("a", "b")] if graph is None else graph.documents[:2]
+    plan = algorithm(Ranking.unscored(Query("check", "check"), documents), **asking)
     next(plan, None)
     plan.close()
+
+
+def opened(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of an algorithm with what they name in its place: a graph of the corpus for its folder.
+
+    Raises:
+        FileError: when there is no graph in the folder, or a torn one.
+    """
+    graph = options.get("graph")
+    if not isinstance(graph, str | Path):
+        return dict(options)
+    return {**options, "graph": registry.load("graph", "corpus").open(graph)}
 
 
 def defaults_of(algorithm: Algorithm) -> dict[str, Any]:

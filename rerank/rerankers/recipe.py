@@ -67,6 +67,11 @@ class Recipe:
         return {**{key: value for key, value in self.answering.items() if key not in ARGUMENTS}, **self.asking}
 
     @property
+    def fetches(self) -> bool:
+        """Whether the algorithm asks about documents that are not in the list."""
+        return "graph" in defaults_of(self.algorithm)
+
+    @property
     def described(self) -> str:
         """The algorithm with all its options: "heapsort(calibrated=False,head=10)"."""
         return _spelled(self.algorithm, {**defaults_of(self.algorithm), **self.asking})

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rerank.algorithms.adaptive import Without
 from rerank.calibration import Calibration, check_threshold
 from rerank.cost import Ledger
 from rerank.engine.journal import Journal
 from rerank.engine.scheduler import Scheduler
 from rerank.errors import InputError
-from rerank.pipeline import Stage, check_cutoff
+from rerank.pipeline import NO_EXCLUSIONS, Stage, above, check_cutoff
 from rerank.questions import Algorithm, Grade, Judge, Plan
 from rerank.rerankers.cascade import Budget, within
 from rerank.rerankers.long_documents import LongDocuments, Passage
-from rerank.rerankers.options import spelled
-from rerank.rerankers.recipe import recipe_of
+from rerank.rerankers.options import opened, spelled
+from rerank.rerankers.recipe import Recipe, recipe_of
 from rerank.types import Document, Query, Ranking
 
 __all__ = ["Reranker"]
@@ -69,6 +70,8 @@ class Reranker(Stage):
         InputError: when options do not fit together.
 
     `options` holds the options that were said, by the user, the method or the checkpoint's file.
+
+    `fetches` says that the algorithm brings in documents that are not in the list, as those along a corpus graph do.
 
     `passages` holds, after `rerank` with windows, query_id -> doc_id -> the window that scored best.
 
@@ -131,8 +134,10 @@ class Reranker(Stage):
         }
         self.recipe = recipe_of(name, arguments)
         self.name, self.algorithm, self.options = self.recipe.name, self.recipe.algorithm, self.recipe.options
+        self.fetches = self.recipe.fetches
+        self._asking = opened(self.recipe.asking)
         self.judge = self.recipe.load()
-        self.long_documents = _long_documents(long_documents, window_tokens, stride_tokens, self.algorithm)
+        self.long_documents = _long_documents(long_documents, window_tokens, stride_tokens, self.recipe)
         self.passages: dict[str, dict[str, Passage]] = {}
         self.budget = None if query_pflop is None and query_seconds is None else Budget(query_pflop, query_seconds)
         _check_budget(self.budget, self.algorithm, self.long_documents)
@@ -160,6 +165,7 @@ class Reranker(Stage):
         *,
         cutoff: int | None = None,
         budget: Budget | None = None,
+        exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS,
         on_answer: Callable[[int, int], None] | None = None,
     ) -> list[Ranking]:
         """Rerank many queries at once, which is where the speed is.
@@ -168,6 +174,8 @@ class Reranker(Stage):
             rankings: the candidates, best first; their scores are read by Fusion-in-T5 alone.
             cutoff: rerank the first so many and keep the others below, in their order and unscored; None reranks all.
             budget: the most that each query may cost; by default what the reranker was made with.
+            exclude: query_id -> ids of documents that an algorithm which `fetches` must not bring in for it; what the
+                rankings hold stays.
             on_answer: called after every answer with (answered, asked so far), for progress bars.
 
         Returns:
@@ -185,19 +193,25 @@ class Reranker(Stage):
         given = _checked(rankings)
         if (check := getattr(self.judge, "check_queries", None)) is not None:
             check([ranking.query for ranking in given])
-        ranked = self._ranked([ranking[:cutoff] for ranking in given], budget, on_answer)
-        whole = [best.then(ranking.documents[len(best) :]) for best, ranking in zip(ranked, given, strict=True)]
+        taken = [ranking[:cutoff] for ranking in given]
+        ranked = self._ranked(taken, budget, exclude, on_answer)
+        rests = [ranking[len(some) :] for some, ranking in zip(taken, given, strict=True)]
+        whole = [above(best, rest) for best, rest in zip(ranked, rests, strict=True)]
         if self.calibration is None:
             return whole
         return [self.calibration.apply(ranking, threshold=self.threshold) for ranking in whole]
 
     def _ranked(
-        self, rankings: list[Ranking], budget: Budget | None, on_answer: Callable[[int, int], None] | None
+        self,
+        rankings: list[Ranking],
+        budget: Budget | None,
+        exclude: Mapping[str, Collection[str]],
+        on_answer: Callable[[int, int], None] | None,
     ) -> list[Ranking]:
         def plan(ranking: Ranking) -> Plan:
             if budget is not None:
                 return within(budget, ranking, self.ledger)
-            return self.algorithm(ranking, **self.recipe.asking)
+            return self.algorithm(ranking, **self._asked_without(exclude.get(ranking.query.query_id, ())))
 
         def ask(pieces: list[Ranking]) -> list[Ranking]:
             return self._scheduler.run(map(plan, pieces), on_answer=on_answer)
@@ -231,6 +245,12 @@ class Reranker(Stage):
         ]
         [ranking] = self.rerank([Ranking.unscored(asked, given)])
         return ranking[:top]
+
+    def _asked_without(self, doc_ids: Collection[str]) -> dict[str, Any]:
+        """Options of the algorithm, by which it does not come to these documents."""
+        if not (self.fetches and doc_ids):
+            return self._asking
+        return {**self._asking, "graph": Without(self._asking["graph"], doc_ids)}
 
     @property
     def scores_key(self) -> str:
@@ -284,15 +304,22 @@ def _document(index: int, text: object) -> Document:
 
 
 def _long_documents(
-    asked: str | LongDocuments, window: int | None, stride: int | None, algorithm: Algorithm
+    asked: str | LongDocuments, window: int | None, stride: int | None, recipe: Recipe
 ) -> LongDocuments | None:
     """How documents are cut into windows; None when they are truncated."""
     if (isinstance(asked, LongDocuments) or asked == "truncate") and (window, stride) != (None, None):
         raise InputError(f"window_tokens and stride_tokens are of no use to long_documents={asked!r}; leave them out")
     if asked == "truncate":
         return None
-    if algorithm.asks != {Grade}:
-        raise InputError(f"windows of documents need a score each, and {algorithm.name} gives none; use pointwise")
+    if recipe.algorithm.asks != {Grade}:
+        raise InputError(
+            f"windows of documents need a score each, and {recipe.algorithm.name} gives none; use pointwise"
+        )
+    if recipe.fetches:
+        raise InputError(
+            f"{recipe.algorithm.name} follows documents, and would not find windows of them in its graph; "
+            "use long_documents='truncate'"
+        )
     return asked if isinstance(asked, LongDocuments) else LongDocuments(asked, window, stride)
 
 

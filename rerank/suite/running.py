@@ -114,7 +114,7 @@ def _run(dataset: Dataset, name: str, tables: Tables, place: Place, watch: Watch
         with ExitStack() as stack:
             for step in pipeline.steps:
                 stack.callback(getattr(step.stage, "close", lambda: None))
-            rankings = watch(pipeline).rerank(given)
+            rankings = watch(pipeline).rerank(given, exclude=dataset.excluded)
             for number, step in enumerate(pipeline.steps, start=2):
                 if hasattr(step.stage, "ledger"):
                     path = place.path("ledgers", dataset.name, f"{name}.{number}.json")

@@ -16,7 +16,10 @@ from set_models import CASES, written
 from small_folders import bert
 
 from rerank import methods, prompts
+from rerank.datasets import Dataset
 from rerank.io import read_run
+from retrievers.bm25 import BM25
+from retrievers.graph import CorpusGraph
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -53,8 +56,8 @@ QUICK = {"split": ["split=1"], "tourrank": ["tournaments=2"]} | {name: [SHORT] f
 
 PIPED = (
     "monobert", "duobert", "bert-qe", "uncertain-cross-encoder", "set-encoder", "colbert", "tildev2", "layer-wise",
-    "last-but-not-late", "fit5", "lit5-score", "listt5", "rankllama", "rankt5-encoder", "grouprank", "asrank", "parade",
-    "pe-rank",
+    "last-but-not-late", "gar", "ladr-adaptive", "fit5", "lit5-score", "listt5", "rankllama", "rankt5-encoder",
+    "grouprank", "asrank", "parade", "pe-rank",
 )  # fmt: skip
 
 
@@ -91,8 +94,17 @@ def cities(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory, cities: Path) -> Path:
+    """A graph of the three documents."""
+    folder = tmp_path_factory.mktemp("graph")
+    index = BM25.build(Dataset.load(cities).documents(), folder / "index")
+    CorpusGraph.build(index, folder / "graph", neighbours=2)
+    return folder / "graph"
+
+
+@pytest.fixture(scope="module")
 def options_of(
-    tmp_path_factory: pytest.TempPathFactory, folder_of: Callable[[str], Path]
+    tmp_path_factory: pytest.TempPathFactory, folder_of: Callable[[str], Path], graph: Path
 ) -> Callable[[str], list[str]]:
     """What a method needs that its file cannot say, and what makes it quick, as NAME=VALUE."""
     solved = tmp_path_factory.mktemp("solved") / "solved.jsonl"
@@ -105,7 +117,8 @@ def options_of(
         method = methods.find(name)
         shows = bool(method.prompt) and prompts.find(method.prompt).shows_demonstrations
         written = [f"writer={folder_of('monot5')}", SHORT] if name == "asrank" else []
-        return [*QUICK.get(name, []), *written, *([f"demonstrations={solved}"] if shows else [])]
+        walked = [f"graph={graph}"] if name in ("gar", "ladr", "ladr-adaptive") else []
+        return [*QUICK.get(name, []), *written, *walked, *([f"demonstrations={solved}"] if shows else [])]
 
     return options
 

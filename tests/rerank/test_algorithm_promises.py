@@ -2,11 +2,16 @@
 
 A new algorithm is tested by its line in `registry.TABLES`; it adds what its questions and rounds are to `DOCUMENTED` or
 `AT_MOST`, the options it has to `OPTIONS`, and where it guarantees no position, what it reaches to `FLOORS`.
+
+Those that follow a graph of the corpus may bring in documents that are not in the list, and promise no position of it.
+Here their graph holds the documents of the list alone, so that everything else that is promised of an order holds of
+them too; `test_adaptive.py` tests what they bring in.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from math import ceil
 
 import pytest
@@ -14,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank import registry
+from rerank.algorithms.adaptive import Adjacency
 from rerank.algorithms.aggregate import AGGREGATES
 from rerank.algorithms.blocks import AGGREGATES as OF_BLOCKS
 from rerank.engine.scheduler import Scheduler
@@ -21,6 +27,7 @@ from rerank.errors import InputError
 from rerank.evaluate import evaluate
 from rerank.judges.fake import Oracle
 from rerank.questions import (
+    Algorithm,
     Announce,
     Compare,
     Compared,
@@ -45,7 +52,11 @@ LARGE = [95, 100]
 TOO_MANY = {"all-pairs"}
 """Algorithms that ask more than 20,000 questions about 1,000 documents."""
 
+ADAPTIVE = ("gar", "ladr", "ladr-adaptive")
+"""These follow a graph."""
+
 FLOORS = {"bert-qe": 0.99, "blocks": 0.85, "tournament-points": 0.85, "budgeted-pairs": 0.33, "triage": 0.04}
+FLOORS |= dict.fromkeys(ADAPTIVE, 1.0)
 """The least nDCG@10 of a perfect judge, at any size, of algorithms that guarantee no position. Those with a budget
 leave much as it came, and the worst of these lists come in reverse."""
 
@@ -73,6 +84,7 @@ SETS = st.fixed_dictionaries(
         "seed": SEEDS,
     }
 )
+WALK = {"seeds": st.integers(0, 40), "neighbours": st.integers(0, 3), "budget": st.integers(0, 60)}
 BUDGETS = st.fixed_dictionaries({"words": st.integers(1, 3000), "questions": st.integers(0, 200)})
 OPTIONS = {
     "all-pairs": st.fixed_dictionaries(
@@ -96,6 +108,11 @@ OPTIONS = {
         }
     ),
     "budgeted-pairs": BUDGETS,
+    "gar": st.fixed_dictionaries(
+        {"budget": st.integers(1, 60), "batch": st.integers(1, 20), "neighbours": st.integers(0, 3)}
+    ),
+    "ladr": st.fixed_dictionaries(WALK),
+    "ladr-adaptive": st.fixed_dictionaries({**WALK, "depth": st.integers(1, 30)}),
     "group-scores": st.fixed_dictionaries(
         {"group": st.integers(0, 24), "epochs": st.integers(1, 3), "shuffle": st.booleans(), "seed": SEEDS}
     ),
@@ -124,6 +141,8 @@ DOCUMENTED = {
     "bert-qe": lambda n: (n + 10 + 10 * n, 3),
     "blocks": lambda n: (4 * ceil(n / 20), 1),
     "exclusion": lambda n: (n - 1, n - 1),
+    "ladr": lambda n: (n, 1),
+    "ladr-adaptive": lambda n: (n, 1),
     "full-list": lambda n: (1, 1),
     "group-scores": lambda n: (ceil(n / 20), 1),
     "pointwise": lambda n: (n, 1),
@@ -135,6 +154,7 @@ DOCUMENTED = {
 """For 19 documents and more, and default options: (questions, rounds), whatever the answers."""
 
 AT_MOST = {
+    "gar": lambda n: (n, 2 + ceil(n / 8)),
     "budgeted-pairs": lambda n: (6000 // 38, n - 1 + 2 * ceil(6000 // 38 / (n - 1))),
     "top-down": lambda n: (3 + max(n - 20, 0) // 11 * (2 + n // 19), 3 + 2 * (max(n - 20, 0) // 11)),
     "tournament": lambda n: (ceil(n / 5) * 2 + 10 * levels(n) * 3, 10 * levels(n)),
@@ -213,9 +233,29 @@ def name(request) -> str:
     return request.param
 
 
+def graph_of(ranking: Ranking) -> Adjacency:
+    """Two neighbours of each document, out of the list."""
+    count = len(ranking)
+    near = {
+        document.doc_id: [ranking[place % count].document.doc_id for place in (index + 1, 3 * index + 7)]
+        for index, document in enumerate(ranking.documents)
+    }
+    return Adjacency(ranking.documents, near)
+
+
+def registered(name: str) -> Algorithm:
+    """The algorithm of a name; where it follows a graph, with one of the list that it is given."""
+    algorithm = registry.load("algorithm", name)
+    if name not in ADAPTIVE:
+        return algorithm
+    return replace(
+        algorithm, plan=lambda ranking, **options: algorithm.plan(ranking, **{"graph": graph_of(ranking), **options})
+    )
+
+
 @pytest.fixture
 def algorithm(name):
-    return registry.load("algorithm", name)
+    return registered(name)
 
 
 def run(algorithm, rankings, judge, **options):
@@ -240,7 +280,7 @@ def test_an_algorithm_is_called_as_it_is_registered(name, algorithm):
 @settings(max_examples=25)
 @given(data=st.data())
 def test_a_perfect_judge_gets_what_is_promised_whatever_the_options(listed, name, data):
-    algorithm = registry.load("algorithm", name)
+    algorithm = registered(name)
     options = data.draw(OPTIONS.get(name, st.just({})))
     relevances = data.draw(st.lists(st.integers(0, data.draw(st.sampled_from([1, 3, 1000]))), max_size=45))
     qrels = {"query": {str(index): relevance for index, relevance in enumerate(relevances)}}
@@ -307,7 +347,7 @@ def test_no_document_is_lost_or_doubled_by_a_noisy_judge_whatever_the_options(li
     options = data.draw(OPTIONS.get(name, st.just({})))
     judge = Oracle({"query": {str(index): index % 4 for index in range(count)}}, noise=1.0, seed=seed)
 
-    [ranking], _ = run(registry.load("algorithm", name), [listed(count)], judge, **options)
+    [ranking], _ = run(registered(name), [listed(count)], judge, **options)
 
     assert by_id(ranking) == by_id(listed(count))
 
@@ -338,7 +378,7 @@ def test_two_documents_take_both_orders_a_grade_each_or_one_question(listed, pla
 def test_there_is_nothing_to_ask_about_one_document_but_its_grade(listed, play, name, algorithm, count):
     _, rounds = play(algorithm(listed(count)), Strange("whims"))
 
-    asked = {"pointwise": count, "group-scores": count, "answer-scent": 2 * count}
+    asked = {"pointwise": count, "group-scores": count, "answer-scent": 2 * count} | dict.fromkeys(ADAPTIVE, count)
     assert sum(map(len, rounds)) == asked.get(name, 0)
 
 
@@ -371,7 +411,8 @@ def test_a_judge_that_only_grades_is_refused_in_one_line(name, algorithm):
     judge.answers = frozenset({Grade})
 
     if algorithm.asks == {Grade}:
-        assert Reranker(judge=judge, algorithm=name).algorithm is algorithm
+        options = {"graph": Adjacency([], {})} if name in ADAPTIVE else {}
+        assert Reranker(judge=judge, algorithm=name, options=options).algorithm is registry.load("algorithm", name)
     else:
         asks = ", ".join(kind.__name__ for kind in algorithm.asks - {Grade})
         with pytest.raises(InputError, match=f"^{name} asks {asks}, and Oracle answers only Grade; choose another"):

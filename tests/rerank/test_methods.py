@@ -12,6 +12,7 @@ import pytest
 from judge_models import DOCUMENTS, QUERY
 
 from rerank import Reranker, checkpoints, methods, prompts, registry
+from rerank.algorithms.adaptive import Adjacency
 from rerank.errors import ConfigError, InputError, UnknownName
 from rerank.judges.choosing import ASKS, answered, check_fit, check_options, keywords
 from rerank.judges.fake import Oracle
@@ -35,7 +36,8 @@ def test_a_method_holds_together(name: str) -> None:
     algorithm, judge = parts_of(method)
 
     asking, answering = shared_out(method.options, {}, algorithm, judge)  # refuses what nobody takes
-    check_asking(algorithm, asking)
+    graph = {"graph": Adjacency([], {})} if "graph" in keywords(algorithm.plan) else {}  # its file cannot name one
+    check_asking(algorithm, {**asking, **graph})
     check_fit(algorithm, answered(judge, method.prompt or None), method.judge)
     check_options(method.judge, judge, {**answering, **({"prompt": method.prompt} if method.prompt else {})})
     if method.prompt:
