@@ -110,6 +110,11 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "stage": {
         "reranker": "rerank.rerankers.reranker:Reranker",
     },
+    "training": {
+        "formats": "training.examples.formats:FORMATS",
+        "read-examples": "training.examples.formats:read_examples",
+        "write-examples": "training.examples.formats:write_examples",
+    },
 }
 
 EXTRAS: Mapping[str, str] = {

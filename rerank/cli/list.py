@@ -45,6 +45,12 @@ def _datasets() -> dict[str, str]:
     return {listed.name: listed.description for listed in names()}
 
 
+def _formats() -> dict[str, str]:
+    from rerank import registry
+
+    return {name: format.summary for name, format in registry.load("training", "formats").items()}
+
+
 def _fusion() -> dict[str, str]:
     from rerank.fusion import METHODS
 
@@ -83,6 +89,7 @@ KINDS: Mapping[str, Callable[[], dict[str, str]]] = {
     "measures": _measures,
     "fusion": _fusion,
     "calibrations": _calibrations,
+    "formats": _formats,
 }
 """What `rerank list` knows: kind -> its names, each with a line about it where there is one."""
 
@@ -94,7 +101,7 @@ def list_names(*, screen: Screen, kind: str | None) -> None:
     """List what can be named: methods, algorithms, checkpoints and so on.
 
     KIND is one of methods, algorithms, judges, retrievers, steps, prompts, checkpoints, datasets, kernels, measures,
-    fusion and calibrations; without it, all are listed.
+    fusion, calibrations and formats (of training examples); without it, all are listed.
 
     \b
     Examples:

@@ -41,6 +41,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "rerank.cli.calibrate:threshold",
         "Put probabilities in place of scores, and keep what is probable.",
     ),
+    "examples": (
+        "rerank.cli.examples:examples",
+        "Read examples to train on, check and count them, and write them as Arrow.",
+    ),
     "models": ("rerank.cli.models:models", "List checkpoints, fetch them, and say where they are."),
     "datasets": ("rerank.cli.datasets:datasets", "List datasets, or show one."),
     "prompt": (
@@ -155,7 +159,7 @@ _NOTICES = _Notices(logging.WARNING)
 
 def _quieten() -> None:
     """Notices of ours in one line; no advice, bars and warnings from the libraries below."""
-    for name in ("rerank", "retrievers"):
+    for name in ("rerank", "retrievers", "training"):
         logging.getLogger(name).addHandler(_NOTICES)  # a handler is added once, however often it is added
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

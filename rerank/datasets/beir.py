@@ -31,13 +31,22 @@ class BeirFolder:
         self._queries = _one_of(folder, "queries.jsonl")
         self._qrels = _chosen(folder, split)
 
+    @property
+    def corpus_path(self) -> Path:
+        """The file of the documents.
+
+        Raises:
+            FileError: when there is none, or it is there both plain and gzipped.
+        """
+        return _one_of(self.folder, "corpus.jsonl")
+
     def documents(self) -> Iterator[Document]:
         """All documents, one at a time."""
-        return read_corpus(_one_of(self.folder, "corpus.jsonl"))
+        return read_corpus(self.corpus_path)
 
     def corpus_key(self) -> str:
         """The corpus file, its size and when it was last changed."""
-        path = _one_of(self.folder, "corpus.jsonl").resolve()
+        path = self.corpus_path.resolve()
         return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
 
     def find(self, doc_ids: Collection[str]) -> dict[str, Document]:

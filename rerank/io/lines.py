@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 
 from rerank.errors import FileError
 
-__all__ = ["decoded", "json_lines", "lines", "shown"]
+__all__ = ["decoded", "json_lines", "lines", "placed_lines", "shown"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 UTF8_MARK = b"\xef\xbb\xbf"  # some editors put it in front of the first line
@@ -24,14 +24,26 @@ def lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
     Raises:
         FileError: when the file is missing, a folder, unreadable, torn gzip, or holds nothing but blank lines.
     """
-    number, empty = 0, True
+    for number, _, line in placed_lines(path):
+        yield number, line
+
+
+def placed_lines(path: str | Path) -> Iterator[tuple[int, int, bytes]]:
+    """The same with the place of each line between: at which byte it begins, in a gzipped file once it is unpacked.
+
+    Raises:
+        FileError: as `lines` does.
+    """
+    number, end, empty = 0, 0, True
     with _opened(path) as file:
         try:
-            for number, line in enumerate(file, start=1):
-                line = (line.removeprefix(UTF8_MARK) if number == 1 else line).rstrip(b"\r\n")
+            for number, whole in enumerate(file, start=1):
+                mark = len(UTF8_MARK) if number == 1 and whole.startswith(UTF8_MARK) else 0
+                begin, end = end + mark, end + len(whole)
+                line = whole[mark:].rstrip(b"\r\n")
                 if line and not line.isspace():
                     empty = False
-                    yield number, line
+                    yield number, begin, line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise FileError(
                 f"{path}:{number + 1}: the gzip data is torn or damaged ({error}); copy it again"

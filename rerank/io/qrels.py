@@ -12,7 +12,7 @@ from rerank.io.atomic import atomic_write
 from rerank.io.lines import decoded, lines, shown
 from rerank.types import LARGEST_RELEVANCE, Qrels
 
-__all__ = ["read_qrels", "write_qrels"]
+__all__ = ["judgments", "read_qrels", "write_qrels"]
 
 _INTEGER = re.compile(rb"[+-]?[0-9]+")
 _HEADERS = {b"query-id", b"query_id", b"queryid", b"qid", b"query"}
@@ -30,7 +30,7 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
     """
     qrels: dict[str, dict[str, int]] = {}
     seen: dict[tuple[str, str], int] = {}
-    for number, query_id, doc_id, relevance in _judgments(path):
+    for number, query_id, doc_id, relevance in judgments(path):
         first = seen.setdefault((query_id, doc_id), number)
         if first != number:
             raise FileError(
@@ -62,7 +62,12 @@ def write_qrels(path: str | Path, qrels: Qrels) -> None:
                 file.write(f"{query_id}\t{doc_id}\t{relevance}\n" if beir else f"{query_id} 0 {doc_id} {relevance}\n")
 
 
-def _judgments(path: str | Path) -> Iterator[tuple[int, str, str, int]]:
+def judgments(path: str | Path) -> Iterator[tuple[int, str, str, int]]:
+    """Line, query_id, doc_id and relevance of every judgment, one at a time; whether one comes twice is not seen.
+
+    Raises:
+        FileError: as `read_qrels` does otherwise.
+    """
     columns = 0
     for number, line in lines(path):
         fields = [field.strip() for field in line.split(b"\t")] if b"\t" in line else line.split()

@@ -12,7 +12,7 @@ from rerank.io.float32 import shortest, strictly_falling, to_float32
 from rerank.io.lines import decoded, lines, shown
 from rerank.types import Ranking
 
-__all__ = ["read_run", "run_scores", "write_run"]
+__all__ = ["best_first", "read_run", "run_lines", "run_scores", "write_run"]
 
 
 def read_run(path: str | Path) -> dict[str, dict[str, float]]:
@@ -27,15 +27,30 @@ def read_run(path: str | Path) -> dict[str, dict[str, float]]:
     """
     run: dict[str, dict[str, float]] = {}
     places: dict[str, array[int]] = {}  # the line of each document, in the order of its query's dict
-    for number, line in lines(path):
-        query_id, doc_id, score = _fields(line, f"{path}:{number}")
+    for number, query_id, doc_id, score in run_lines(path):
         scores = run.setdefault(query_id, {})
         if doc_id in scores:
             first = places[query_id][list(scores).index(doc_id)]
             raise FileError(f"{path}:{number}: document {doc_id!r} stands under query {query_id!r} in line {first} too")
         scores[doc_id] = score
         places.setdefault(query_id, array("Q")).append(number)
-    return {query_id: _best_first(scores) for query_id, scores in run.items()}
+    return {query_id: best_first(scores) for query_id, scores in run.items()}
+
+
+def run_lines(path: str | Path) -> Iterator[tuple[int, str, str, float]]:
+    """Line, query_id, doc_id and float32 score of every candidate, one at a time, in the order of the file.
+
+    Raises:
+        FileError: as `read_run` does; a document that stands twice under a query is not seen.
+    """
+    for number, line in lines(path):
+        yield number, *_fields(line, f"{path}:{number}")
+
+
+def best_first(scores: dict[str, float]) -> dict[str, float]:
+    """doc_id -> score as trec_eval ranks them: by descending score, equal scores by descending doc_id."""
+    # strings compare by code point, which is the order of their UTF-8 bytes and so of trec_eval's strcmp
+    return dict(sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True))
 
 
 def run_scores(rankings: Iterable[Ranking]) -> dict[str, dict[str, float]]:
@@ -94,11 +109,6 @@ def _score(field: bytes, line: bytes, where: str) -> float:
     if score is None or score - score != 0:  # nan and infinity
         raise FileError(f"{where}: the score {shown(field)} is no finite number: {shown(line)}")
     return score
-
-
-def _best_first(scores: dict[str, float]) -> dict[str, float]:
-    # strings compare by code point, which is the order of their UTF-8 bytes and so of trec_eval's strcmp
-    return dict(sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True))
 
 
 def _scored(ranking: Ranking) -> Iterator[tuple[str, float]]:

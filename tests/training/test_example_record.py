@@ -128,7 +128,7 @@ def examples(draw: st.DrawFn) -> Example:
     return Example(f"words {draw(st.text(max_size=5))}", texts, pairs=pairs, where="file:1", **chosen)
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(examples(), min_size=1, max_size=5))
 def test_arrow_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, given: list[Example]) -> None:
     folder = tmp_path_factory.mktemp("arrow") / "examples"

@@ -36,6 +36,7 @@ REASONS = (
     "malformed line",
     "empty query",
     "no document",
+    "no relevant document",
     "empty document",
     "document twice",
     "positive among the negatives",

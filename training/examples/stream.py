@@ -9,10 +9,19 @@ from typing import TypeAlias
 from rerank.errors import FileError, InputError
 from training.examples.record import LABELS, BadExample, Example
 
-__all__ = ["Counts", "Examples", "Read"]
+__all__ = ["Counts", "Examples", "Note", "Read"]
 
-Read: TypeAlias = Iterator[Example | BadExample]
-"""What a reader yields: an example, or why there is none in its place."""
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something else that a reader has to tell: what, and how many."""
+
+    what: str
+    count: int = 1
+
+
+Read: TypeAlias = Iterator[Example | BadExample | Note]
+"""What a reader yields: an example, or why there is none in its place, or something to be counted beside them."""
 
 SHOWN = 3
 """Places that are kept of each reason."""
@@ -57,9 +66,9 @@ class Counts:
         if len(places) < SHOWN:
             places.append(str(error))
 
-    def note(self, what: str, count: int = 1) -> None:
+    def note(self, note: Note) -> None:
         """Count something else."""
-        self.notes[what] = self.notes.get(what, 0) + count
+        self.notes[note.what] = self.notes.get(note.what, 0) + note.count
 
     def lines(self) -> list[str]:
         """For people: what was kept, then a line for each reason with the first place where it was met."""
@@ -100,7 +109,7 @@ class Examples(Iterable[Example]):
 
     def __init__(
         self,
-        read: Callable[[], Iterable[Example | BadExample]],
+        read: Callable[[], Iterable[Example | BadExample | Note]],
         *,
         needs: Iterable[str] = (),
         max_documents: int | None = None,
@@ -123,6 +132,9 @@ class Examples(Iterable[Example]):
     def __iter__(self) -> Iterator[Example]:
         counts = self.counts = Counts()
         for one in self._read():
+            if isinstance(one, Note):
+                counts.note(one)
+                continue
             example = self._checked(one)
             if isinstance(example, Example):
                 counts.keep(example)
