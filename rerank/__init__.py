@@ -14,6 +14,7 @@ from rerank.types import Candidate, Document, Qrels, Query, Ranking, Run
 if TYPE_CHECKING:
     from rerank.datasets import Dataset
     from rerank.pipeline import Pipeline
+    from rerank.rerankers.remote import RemoteReranker
     from rerank.rerankers.reranker import Reranker
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "Qrels",
     "Query",
     "Ranking",
+    "RemoteReranker",
     "RerankError",
     "Reranker",
     "Run",
@@ -37,6 +39,7 @@ ask_for_reproducible()  # here, because it is of no use once torch has computed 
 _LAZY = {
     "Dataset": "rerank.datasets",
     "Pipeline": "rerank.pipeline",
+    "RemoteReranker": "rerank.rerankers.remote",
     "Reranker": "rerank.rerankers.reranker",
 }
 

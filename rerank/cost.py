@@ -44,7 +44,8 @@ UNITS: Mapping[str, str] = {
     "flops": "floating-point operations of the executed plan",
     "flops_estimated": "the same by the closed form of https://arxiv.org/abs/2507.06223",
     "seconds": "of work inside the judge",
-    "price": "money that a server takes for its tokens, in the currency of the prices given",
+    "searches": "searches that a server of rerankers bills",
+    "price": "money that a server takes for its tokens or searches, in the currency of the prices given",
 }
 """Every amount that may be charged, and what it counts."""
 

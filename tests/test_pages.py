@@ -20,8 +20,10 @@ TESTED_ELSEWHERE = {
     "docs/evaluate.md": "tests/rerank/test_evaluate.py",
     "docs/fuse.md": "tests/rerank/test_fusion.py",
     "docs/generation.md": "tests/rerank/test_generation.py",
+    "docs/integrations.md": "tests/integrations/test_integrations_page.py",
     "docs/methods/hosted.md": "tests/rerank/test_hosted.py",
     "docs/python.md": "tests/test_readme.py",
+    "docs/remote.md": "tests/rerank/test_remote.py",
     "docs/rerank.md": "tests/cli/test_cli_page.py",
     "docs/tokens.md": "tests/rerank/test_prompt_tokens.py",
 }

@@ -178,10 +178,13 @@ def _extras() -> Iterator[tuple[str, str]]:
 def _choices(model: str, options: dict[str, Any], screen: Screen) -> dict[str, str]:
     """What is chosen when a checkpoint is loaded."""
     from rerank import checkpoints
+    from rerank.judges.hosting.dialects import is_remote
     from rerank.judges.hosting.providers import is_hosted
     from rerank.rerankers.reranker import Reranker
 
     name, given = names.asked(model, options.pop("method", None), options)
+    if is_remote(model):
+        return _served(name, given)
     if is_hosted(model) or "base_url" in given.get("options", {}):
         return _served(name, {"prompt": "yes-no"} | given if name == model else given)
     folder = fetch_model(model, screen)
@@ -195,10 +198,11 @@ def _choices(model: str, options: dict[str, Any], screen: Screen) -> dict[str, s
 
 
 def _served(name: str, given: dict[str, Any]) -> dict[str, str]:
-    """How a hosted model is asked, and what its server says; one token is written for it."""
+    """How a hosted model or a server of rerankers is asked, and what it says; one request is sent for it."""
     from rerank.judges.hosted import Hosted
+    from rerank.judges.remote import Remote
     from rerank.rerankers.reranker import Reranker
 
     with Reranker(name, **given) as reranker:
-        assert isinstance(reranker.judge, Hosted)
+        assert isinstance(reranker.judge, Hosted | Remote)
         return {**reranker.judge.choices, "algorithm": reranker.recipe.described, **reranker.judge.check()}

@@ -155,7 +155,8 @@ def model_option(*, required: bool = True, help: str = "") -> Callable[[Command]
         required=required,
         shell_complete=completing(checkpoint_names, files=True),
         help=help
-        or "A checkpoint: a name (`rerank models list`), a hub id, a folder; or hosted: PROVIDER:MODEL, ADDRESS#MODEL.",
+        or "A checkpoint: a name (`rerank models list`), a hub id, a folder; or hosted: PROVIDER:MODEL, ADDRESS#MODEL; "
+        "or a server of rerankers: cohere:MODEL, http://HOST/v1/rerank#MODEL.",
     )
 
 

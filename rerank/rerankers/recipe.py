@@ -12,6 +12,7 @@ from rerank.checkpoints import Checkpoint, adapters
 from rerank.errors import InputError, UnknownName
 from rerank.judges.choosing import answered, check_fit, check_options, chosen_judge
 from rerank.judges.hosting.choosing import asked_like, usual_prompt
+from rerank.judges.hosting.dialects import is_remote, place
 from rerank.judges.hosting.providers import is_hosted
 from rerank.methods import Method
 from rerank.questions import Algorithm, Judge
@@ -51,7 +52,7 @@ class Recipe:
     @property
     def hosted(self) -> bool:
         """Whether somebody else runs the model."""
-        return self.judge == "hosted"
+        return self.judge in ("hosted", "remote")
 
     def load(self) -> Judge:
         """The judge; a model is loaded for it."""
@@ -106,6 +107,8 @@ def recipe_of(name: str | Path | None, arguments: Mapping[str, Any], *, fetch: b
         raise _without_model(method)
     if judge == "oracle":
         raise InputError("an oracle needs judgments, not a checkpoint; make it: Reranker(judge=Oracle(qrels))")
+    if judge == "remote" or (judge is None and is_remote(model)):
+        return _RemoteOrder(method, model, None, said).recipe(str(model))
     if _is_hosted(model, said):
         return _HostedOrder(method, model, None, said).recipe(str(model))
     order = _Order(method, model, _entry(model), said)
@@ -138,7 +141,7 @@ class _Order:
 
     def recipe(self, folder: Path | str | None) -> Recipe:
         """With all that can be known before the model is loaded checked."""
-        algorithm, asked, given = _algorithm(self.said, self.method, self.entry), gathered(self.said), self.given
+        algorithm, asked, given = self.algorithm, gathered(self.said), self.given
         judge = self.judge or (
             None if folder is None else chosen_judge(folder, given.get("prompt"), given.get("adapter"))
         )
@@ -151,6 +154,11 @@ class _Order:
             check_fit(algorithm, answered(kind, given.get("prompt")), kind.__name__)
         name = _called(self.method, self.model, asked)
         return Recipe(name, _name(self.method), algorithm, asking, judge, given, folder)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The user's, the method's, or the one of the checkpoint's file."""
+        return _algorithm(self.said, self.method, self.entry)
 
     @property
     def usual(self) -> bool:
@@ -223,6 +231,36 @@ class _HostedOrder(_Order):
     def prompt(self) -> str:
         """The user's, the method's, or the one that its judge usually asks by."""
         return super().prompt or usual_prompt(super().judge)
+
+
+class _RemoteOrder(_Order):
+    """The same of a reranker that a server runs, which is sent lists of documents and asked in its own way."""
+
+    def recipe(self, folder: Path | str | None) -> Recipe:
+        """As of `_Order`; a method would have nothing to say."""
+        if self.method is not None:
+            raise InputError(
+                f"method {self.method.name!r} says how a model is asked, which a server of rerankers decides itself; "
+                "leave the method out"
+            )
+        return super().recipe(folder)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The user's, or lists of documents."""
+        return _algorithm({"algorithm": "group-scores", **self.said}, None, None)
+
+    @property
+    def judge(self) -> str:
+        """Always the same."""
+        return "remote"
+
+    @property
+    def presets(self) -> dict[str, Any]:
+        """As many documents in a request as its server takes."""
+        options = self.said.get("options")
+        dialect = options.get("dialect") if isinstance(options, Mapping) else None
+        return {"group": place(str(self.model), dialect).most}
 
 
 def _is_hosted(model: str | Path, said: Mapping[str, Any]) -> bool:

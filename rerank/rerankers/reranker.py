@@ -30,7 +30,8 @@ class Reranker(Stage):
         name: a hub id, a folder, or a checkpoint's name (`rerank models list`); its config says what kind of judge it
             is, its checkpoint file which algorithm goes with it. Or a method (`rerank list methods`), which wants
             `model`. May be left out when `judge` is a judge. "PROVIDER:MODEL" and "http://HOST/v1#MODEL" are hosted
-            models, which are not loaded but asked (docs/methods/hosted.md).
+            models, which are not loaded but asked (docs/methods/hosted.md); "http://HOST/v1/rerank" and
+            "cohere:MODEL" are servers of rerankers (docs/remote.md).
         model: the checkpoint that a method asks: a hub id, a folder, or a checkpoint's name; or a hosted model.
         algorithm: a name (`rerank list algorithms`) or an `Algorithm`; the method's or the checkpoint's by default, and
             pointwise where they say none.

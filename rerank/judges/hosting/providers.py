@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from rerank import config
 from rerank.errors import InputError
 from rerank.registry import unknown
 
-__all__ = ["Hosting", "Provider", "api_key", "hosting", "is_hosted", "providers"]
+__all__ = ["Hosting", "Provider", "address_parts", "api_key", "hosting", "is_hosted", "providers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,12 @@ def api_key(provider: Provider, variable: str | None) -> tuple[str | None, str]:
     return key, name
 
 
-def _checked(address: str) -> str:
-    """An address without what is put behind it; "/v1" where it has no path."""
+def address_parts(address: str) -> SplitResult:
+    """An address in its parts.
+
+    Raises:
+        InputError: when it is none, or holds a password or a key.
+    """
     parts = urlsplit(address)
     try:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
@@ -122,6 +126,12 @@ def _checked(address: str) -> str:
             f"the address of {parts.hostname} holds a password or a query; put a key into an environment variable and "
             "name it with api_key_env="
         )
+    return parts
+
+
+def _checked(address: str) -> str:
+    """An address without what is put behind it; "/v1" where it has no path."""
+    parts = address_parts(address)
     path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat").rstrip("/")
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
 

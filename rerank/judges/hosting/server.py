@@ -30,7 +30,7 @@ class Refused(JudgeError):
 
 
 class Server:
-    """A server that speaks the protocol of OpenAI's API.
+    """A server that is sent JSON and answers with it.
 
     Args:
         base_url: what paths are put behind.
@@ -57,18 +57,22 @@ class Server:
             Refused: when no request will be answered: a wrong key, no such model.
             JudgeError: when this one is not, or the answer is no JSON object.
         """
-        return self._asked("POST", path, json.dumps(body).encode())
+        return self._object(self.ask("POST", path, body))
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The same for servers whose answers may be lists too. Errors as of `post`, but that any JSON will do."""
+        return self._asked(method, path, None if body is None else json.dumps(body).encode())
 
     def models(self) -> list[str]:
         """The names of the models that it says it serves. Errors as of `post`."""
-        listed = self._asked("GET", "/models").get("data")
+        listed = self._object(self.ask("GET", "/models")).get("data")
         return [str(model.get("id")) for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
 
     def close(self) -> None:
         """Let go of its connections."""
         self._session.close()
 
-    def _asked(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+    def _asked(self, method: str, path: str, body: bytes | None = None) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         try:
             response = self._session.request(
@@ -86,15 +90,18 @@ class Server:
             raise self._error(response)
         return self._json(response)
 
-    def _json(self, response: requests.Response) -> dict[str, Any]:
+    def _json(self, response: requests.Response) -> Any:
         try:
             found = json.loads(response.content)
         except (ValueError, RecursionError):
             raise JudgeError(f"{self.base_url} answered what is no JSON: {self._quoted(response)}") from None
-        if not isinstance(found, dict):
-            raise JudgeError(f"{self.base_url} answered what is no JSON object: {self._quoted(response)}")
-        if found.get("error") and "choices" not in found:  # some say so with status 200
+        if isinstance(found, dict) and found.get("error") and "choices" not in found:  # some say so with status 200
             raise JudgeError(f"{self.base_url} answered with an error: {self._clean(_message(found))}")
+        return found
+
+    def _object(self, found: Any) -> dict[str, Any]:
+        if not isinstance(found, dict):
+            raise JudgeError(f"{self.base_url} answered what is no JSON object: {self._clean(json.dumps(found))}")
         return found
 
     def _error(self, response: requests.Response) -> JudgeError:

@@ -1,0 +1,1 @@
+"""Rerankers inside of other people's frameworks, one file each; a framework is imported when its file is."""
