@@ -45,7 +45,7 @@ ARCHITECTURES = {
     "cross-encoder": re.compile(".*ForSequenceClassification"),
     "encoder-decoder": re.compile("(T5|MT5|UMT5)ForConditionalGeneration"),
     "fusion-in-t5": re.compile("FusionInT5"),
-    "causal": re.compile(".*ForCausalLM"),
+    "causal": re.compile(".*ForCausalLM|(Qwen3_5|Qwen3_5Moe|Gemma3)ForConditionalGeneration"),
 }
 """Kinds of checkpoint, and what their models are called; the first that fits."""
 

@@ -8,23 +8,14 @@ once (`causal.py`). In float32 on the CPU a text does not depend on its neighbou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rerank.engine.causal import CausalLM
-from rerank.engine.writing.requests import GenerationCost, Request, Written, check
-from rerank.engine.writing.run import Outcome, Writing
+from rerank.engine.writing.requests import Generated, Outcome, Request, Written, check
+from rerank.engine.writing.run import Writing
 from rerank.errors import InputError
 
 __all__ = ["Generated", "Outcome", "Request", "Writer", "Writing", "Written"]
-
-
-@dataclass(frozen=True)
-class Generated:
-    """A text, or what went wrong with it, for each request; and what they took."""
-
-    texts: list[Outcome]
-    cost: GenerationCost
 
 
 class Writer:

@@ -76,7 +76,7 @@ class Attention(PromptedJudge):
         super().__init__(folder, prompt=prompt, **options)
         if not isinstance(self.model, CausalText):
             raise CheckpointError(f"{folder} is no causal language model, whose attention is asked for")
-        self.lm: CausalLM = self.model.lm
+        self.lm: CausalLM = self.model.packed
         slots = self.templates(2).slots
         self.late = "instruction" if "instruction" in slots else "query"
 

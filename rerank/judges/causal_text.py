@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from rerank.engine import packing
 from rerank.engine.causal import CausalLM
+from rerank.engine.decoders.families import why_not_packed
 from rerank.engine.generation import Request, Writer, Written
 from rerank.engine.loading import Loaded, longest_input
+from rerank.engine.plain import PlainLM
 from rerank.engine.texts.chat import chat
 from rerank.engine.texts.prompt_tokens import Prompt, Template
-from rerank.errors import InputError
+from rerank.engine.writing.plain import PlainWriter
+from rerank.errors import CheckpointError, InputError
 from rerank.judges.bills import Work
 from rerank.judges.text_models import GREEDY, Manner, Outcome, Wrote, answer_ids, slots
 from rerank.prompts import Message
@@ -28,6 +31,9 @@ TOGETHER = 16
 class CausalText:
     """A causal language model as `TextModel` says. The answer's beginning stands at the end of its prompt.
 
+    Prompts are packed and share their beginnings where the model's family allows it; any other is run by its own
+    forward, one prompt at a time.
+
     Args:
         loaded: with a head over the vocabulary, or a score head.
         answer: how answers begin.
@@ -38,7 +44,14 @@ class CausalText:
     def __init__(self, loaded: Loaded, answer: str = "") -> None:
         self.loaded = loaded
         self.answer = answer
-        self.lm = CausalLM(loaded.model)
+        self.lm: CausalLM | PlainLM
+        self._writer: Writer | PlainWriter
+        if (why := why_not_packed(loaded.model)) is None:
+            self.lm = CausalLM(loaded.model)
+            self._writer = Writer(self.lm, loaded.tokenizer)
+        else:
+            self.lm = PlainLM(loaded.model, why=why)
+            self._writer = PlainWriter(self.lm, loaded.tokenizer)
         self.longest = self.lm.limits.context
         self.usual = min(self.longest, longest_input(loaded.model, loaded.tokenizer))
         self.budget = self.lm.budget
@@ -48,6 +61,21 @@ class CausalText:
     def execution(self) -> str:
         """How it runs, for the ledger."""
         return self.lm.execution
+
+    @property
+    def packed(self) -> CausalLM:
+        """The engine of packed rows, for what no other gives: hidden states, attention, orders over vectors.
+
+        Raises:
+            CheckpointError: when the model is not run by it.
+        """
+        if not isinstance(self.lm, CausalLM):
+            name = type(self.loaded.model).__name__
+            raise CheckpointError(
+                f"this {name} is {self.execution}, and attention and hidden states are read off packed rows alone; ask "
+                "it by a judge that reads words or likelihoods"
+            )
+        return self.lm
 
     def template(self, messages: Sequence[Message], *, thinking: bool = False) -> Template:
         """A conversation by the checkpoint's chat template; a plain prompt as it is.
@@ -84,7 +112,7 @@ class CausalText:
         """What the model writes, many texts at once."""
         each = zip(prompts, limits, draws or [0] * len(prompts), strict=True)
         asked = [_request(prompt, most, manner, draw) for prompt, most, draw in each]
-        done = Writer(self.lm, self.loaded.tokenizer).write(asked)
+        done = self._writer.write(asked)
         texts: list[Outcome] = [text if isinstance(text, Exception) else self._wrote(text) for text in done.texts]
         return texts, Work.of(done.cost)
 

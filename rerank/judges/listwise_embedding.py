@@ -84,7 +84,7 @@ class ListwiseEmbedding(PromptedJudge):
     def ask(self, asked: Sequence[Asked]) -> Given:
         """One pass over the sequences."""
         assert isinstance(self.model, CausalText)
-        states, cost = self.model.lm.hidden_at([self._segments(each.prompt.ids) for each in asked])
+        states, cost = self.model.packed.hidden_at([self._segments(each.prompt.ids) for each in asked])
         return Given([self._scored(each) for each in states], Work.of(cost))
 
     @torch.inference_mode()

@@ -94,7 +94,7 @@ class PassageEmbedding(PromptedJudge):
         self._check_size()
         self.placeholder = int(self.tokenizer.convert_tokens_to_ids(PLACEHOLDER))
         assert isinstance(self.model, CausalText)
-        self.decoder = VectorDecoder(self.model.lm)
+        self.decoder = VectorDecoder(self.model.packed)
 
     @property
     def options(self) -> dict[str, str]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-__all__ = ["drawn"]
+from rerank.engine.writing.text import Draft
+from rerank.errors import JudgeError
+
+__all__ = ["drawn", "picked"]
 
 
 def drawn(logits: NDArray[np.float32], *, temperature: float, top_p: float, chance: float) -> int:
@@ -31,3 +37,22 @@ def drawn(logits: NDArray[np.float32], *, temperature: float, top_p: float, chan
     kept = min(int(np.searchsorted(ends, top_p * ends[-1])) + 1, len(order))
     place = int(np.searchsorted(ends[:kept], chance * ends[kept - 1], side="right"))
     return int(order[min(place, kept - 1)])
+
+
+def picked(texts: Sequence[Draft], logits: Tensor) -> list[int | JudgeError]:
+    """For each text the index of what it writes next: [texts, tokens]."""
+    tops, greedy = logits.max(-1)
+    fine = tops.isfinite().tolist()
+    picked: list[int | JudgeError] = list(greedy.tolist())
+    for place, text in enumerate(texts):
+        request = text.request
+        if not fine[place]:
+            picked[place] = JudgeError(
+                f"the model gave no finite number behind {len(text.ids)} tokens of request {text.index}: "
+                "its weights or its dtype?"
+            )
+        elif request.temperature:
+            row = logits[place].cpu().numpy()
+            options = {"temperature": request.temperature, "top_p": request.top_p}
+            picked[place] = drawn(row, **options, chance=text.random.random())
+    return picked

@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias
 
 from rerank.engine.decoders.plan import Ids
 from rerank.engine.decoders.prompts import Limits, Prompt
-from rerank.errors import InputError
+from rerank.errors import InputError, JudgeError
 
-__all__ = ["Allowed", "GenerationCost", "Request", "Written"]
+__all__ = ["Allowed", "Generated", "GenerationCost", "Outcome", "Request", "Written"]
 
 Allowed: TypeAlias = Collection[int] | Callable[[Sequence[int]], Collection[int]]
 """Token ids that may be written; or what says which, of the tokens that were written so far."""
@@ -65,6 +65,10 @@ class Written:
         return len(self.ids) + (self.end == "stop token")
 
 
+Outcome: TypeAlias = Written | InputError | JudgeError
+"""A text, or why there is none."""
+
+
 @dataclass
 class GenerationCost:
     """What writing took so far.
@@ -100,6 +104,14 @@ class GenerationCost:
             "tokens_generated": self.generated,
             "flops": self.flops,
         }
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A text, or what went wrong with it, for each request; and what they took."""
+
+    texts: list[Outcome]
+    cost: GenerationCost
 
 
 def check(index: int, request: Request, path: Sequence[Ids], limits: Limits, room: int, *, decodes: bool) -> None:

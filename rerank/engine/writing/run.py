@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +16,13 @@ from rerank.engine.decoders.kv_pool import Run
 from rerank.engine.decoders.model import Ask
 from rerank.engine.decoders.plan import Ids
 from rerank.engine.t5.encoder import Work
-from rerank.engine.writing.choosing import drawn
-from rerank.engine.writing.requests import GenerationCost, Request, Written
-from rerank.engine.writing.stopping import Decoder
+from rerank.engine.writing.choosing import picked
+from rerank.engine.writing.requests import GenerationCost, Outcome, Request
+from rerank.engine.writing.stopping import Decoder, ends_of
 from rerank.engine.writing.text import PromptBatch, Text
 from rerank.errors import InputError, JudgeError
 
-__all__ = ["Outcome", "Writing"]
-
-Outcome: TypeAlias = Written | InputError | JudgeError
-"""A text, or why there is none."""
+__all__ = ["Writing"]
 
 
 class Writing:
@@ -49,7 +46,7 @@ class Writing:
         self.cost = GenerationCost()
         self._engine, self._tokenizer, self._slots, self._room = engine, tokenizer, slots, room
         self._requests, self._paths = requests, paths
-        self._ends = _ends(engine.model.model)
+        self._ends = ends_of(engine.model.model)
         self._waiting = deque(range(len(requests)))
         self._running: list[Text] = []
         self._batches: list[PromptBatch] = []
@@ -142,7 +139,15 @@ class Writing:
         request = self._requests[index]
         ends = self._ends if request.stop_ids is None else frozenset(request.stop_ids)
         decoder = Decoder(self._tokenizer, request.stop) if self._tokenizer is not None else None
-        return Text(index, request, path, batch, ends, decoder, np.random.default_rng([request.seed, request.draw]))
+        return Text(
+            index=index,
+            request=request,
+            ends=ends,
+            decoder=decoder,
+            random=np.random.default_rng([request.seed, request.draw]),
+            prompt=path,
+            batch=batch,
+        )
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -189,7 +194,7 @@ class Writing:
         groups: dict[Ids | None, list[int]] = {}
         for place, text in enumerate(texts):
             try:
-                groups.setdefault(text.allowed(self._engine), []).append(place)
+                groups.setdefault(text.allowed(self._engine.limits), []).append(place)
             except InputError as error:
                 chosen[place] = error
         head = self._engine.head
@@ -197,34 +202,6 @@ class Writing:
             rows = hidden[places]
             logits = head.all_logits(rows) if ids is None else head.logits(rows, ids)
             self.cost.flops += head.flops(len(places), logits.shape[1])
-            for place, index in zip(places, _picked([texts[place] for place in places], logits), strict=True):
+            for place, index in zip(places, picked([texts[place] for place in places], logits), strict=True):
                 chosen[place] = ids[index] if ids is not None and isinstance(index, int) else index
         return [chosen[place] for place in range(len(texts))]
-
-
-def _picked(texts: Sequence[Text], logits: Tensor) -> list[int | JudgeError]:
-    """For each text the index of what it writes next: [texts, tokens]."""
-    tops, greedy = logits.max(-1)
-    fine = tops.isfinite().tolist()
-    picked: list[int | JudgeError] = list(greedy.tolist())
-    for place, text in enumerate(texts):
-        request = text.request
-        if not fine[place]:
-            picked[place] = JudgeError(
-                f"the model gave no finite number behind {len(text.ids)} tokens of request {text.index}: "
-                "its weights or its dtype?"
-            )
-        elif request.temperature:
-            row = logits[place].cpu().numpy()
-            options = {"temperature": request.temperature, "top_p": request.top_p}
-            picked[place] = drawn(row, **options, chance=text.random.random())
-    return picked
-
-
-def _ends(model: Any) -> frozenset[int]:
-    """The tokens that the model's configuration ends texts with."""
-    for config in (getattr(model, "generation_config", None), model.config):
-        ids = getattr(config, "eos_token_id", None)
-        if ids is not None:
-            return frozenset([ids] if isinstance(ids, int) else ids)
-    return frozenset()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Decoder"]
+__all__ = ["Decoder", "ends_of"]
 
 SLACK = 8  # tokens that may say nothing: special ones, or parts of a character
 
@@ -42,3 +42,12 @@ def _first(text: str, stop: Sequence[str]) -> str | None:
     """The stop string that begins first, the longest of those that begin together."""
     found = [each for each in stop if each in text]
     return min(found, key=lambda each: (text.index(each), -len(each))) if found else None
+
+
+def ends_of(model: Any) -> frozenset[int]:
+    """The tokens that the model's configuration ends texts with."""
+    for config in (getattr(model, "generation_config", None), model.config):
+        ids = getattr(config, "eos_token_id", None)
+        if ids is not None:
+            return frozenset([ids] if isinstance(ids, int) else ids)
+    return frozenset()
