@@ -55,10 +55,15 @@ class Ledger:
 
     A forward pass that serves several queries is charged to each of them by its share of real tokens, so that the
     queries' accounts add up to the total.
+
+    Args:
+        accounts: how many queries' accounts are kept, for servers that never end; the oldest go first, and stay part
+            of the total. All by default.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, accounts: int | None = None) -> None:
         self._lock = threading.Lock()
+        self._most = accounts
         self._queries: dict[str, Counter[str]] = {}
         self._total: Counter[str] = Counter()
         self._recalled: dict[str, Counter[str]] = {}
@@ -71,6 +76,7 @@ class Ledger:
         with self._lock:
             self._queries.setdefault(query_id, Counter()).update(amounts)
             self._total.update(amounts)
+            self._forget(self._queries)
 
     def recall(self, query_id: str, **amounts: float) -> None:
         """Note what an answer had cost that a journal gave now: kept by itself, and in no sum of what was charged.
@@ -98,6 +104,7 @@ class Ledger:
         with self._lock:
             before, count = self._waits.get(query_id, (0.0, 0))
             self._waits[query_id] = before + seconds, count + 1
+            self._forget(self._waits)
 
     @property
     def wall_seconds(self) -> dict[str, float]:
@@ -166,6 +173,11 @@ class Ledger:
             **({"queries": self._accounts()} if queries else {}),
             **({"recalled_queries": recalled} if queries and recalled else {}),
         }
+
+    def _forget(self, accounts: dict[str, Any]) -> None:
+        """Let go of the oldest."""
+        while self._most is not None and len(accounts) > self._most:
+            del accounts[next(iter(accounts))]
 
     def _accounts(self) -> dict[str, dict[str, float]]:
         waits = self.wall_seconds

@@ -282,6 +282,8 @@ class Judge(Protocol):
       done for them;
     - `concurrent`, a number, when somebody else computes its answers: `answer` is then called from so many threads at
       once, with one question each, instead of with many questions from one thread;
+    - `scale`, what its grades are: "logit", whose sigmoid is a probability of relevance, "log-probability", or
+      "probability"; without it, or where it is "", they are on a scale of its own;
     - `reads_priors`, True when its answers depend on the `priors` of a `GradeSet` too;
     - `retry`, a `rerank.engine.scheduling.retries.Retry`: how it is asked again after a `rerank.errors.Transient`.
     """

@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "rerank.cli.examples:examples",
         "Read examples to train on, check and count them, and write them as Arrow.",
     ),
+    "serve": ("rerank.cli.serve:serve", "Serve rerankers over HTTP, to clients of Cohere, Jina, TEI and vLLM."),
     "models": ("rerank.cli.models:models", "List checkpoints, fetch them, and say where they are."),
     "datasets": ("rerank.cli.datasets:datasets", "List datasets, or show one."),
     "prompt": (

@@ -19,6 +19,7 @@ __all__ = [
     "budget_options",
     "calibration_options",
     "checkpoint_names",
+    "completing",
     "count_type",
     "dataset_names",
     "dataset_option",

@@ -26,7 +26,7 @@ from rerank.types import Document, Query
 if TYPE_CHECKING:
     from rerank.engine.encoders.openvino import OpenvinoEncoder
 
-__all__ = ["CrossEncoder", "checked_budget", "score_of"]
+__all__ = ["CrossEncoder", "checked_budget", "scale_of", "score_of"]
 
 INT8_BUDGET = 4096
 """Tokens that the passes of int8, several at once and each of texts of similar length, are cut from."""
@@ -98,12 +98,13 @@ class CrossEncoder:
         self.shape = Shape.of(model.config)
         self.tokens = PairTokens(tokenizer, self.max_tokens, store_for(tokenizer, token_store))
         self.notes: dict[str, str] = {}
+        readout = None if modules is None else Readout.of(modules, model.device)
+        self.scale = scale_of(model.config.num_labels if readout is None else readout.labels)
         self.encoder: Encoder | OpenvinoEncoder
         if int8:
             self.encoder = _int8_encoder(model, self.tokens, self.folder, deterministic)
             self.notes = {"dtype": "int8", **self.encoder.notes}
         else:
-            readout = None if modules is None else Readout.of(modules, model.device)
             self.encoder = self.made(model, readout, compile, deterministic)
         self.dtype = self.notes.get("dtype") or str(model.dtype).removeprefix("torch.")
         self.key = self._key()
@@ -247,6 +248,11 @@ def score_of(logits: list[float]) -> float:
     first, second = logits
     top = max(first, second)
     return second - (top + math.log(math.exp(first - top) + math.exp(second - top)))
+
+
+def scale_of(labels: int) -> str:
+    """What `score_of` so many logits is."""
+    return "logit" if labels == 1 else "log-probability"
 
 
 def _for_int8(device: str | None, **others: object) -> str:

@@ -44,6 +44,7 @@ class LayerWise(PromptedJudge):
 
     answers = frozenset({Grade})
     scoring = "layer-wise 1"
+    scale = "logit"
 
     def __init__(
         self,

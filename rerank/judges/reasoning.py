@@ -46,6 +46,7 @@ class Reasoning(GeneratingJudge):
 
     answers = frozenset({Grade})
     scoring = "reasoning 1"
+    scale = "probability"
     usual_tokens = 8192
 
     def __init__(self, folder: str | Path, *, prompt: str | Path | Prompt = "rank1", **options: Any) -> None:

@@ -10,6 +10,7 @@ from rerank import checkpoints
 from rerank.errors import CheckpointError
 from rerank.judges.bills import Asked, Given
 from rerank.judges.causal_text import CausalText
+from rerank.judges.cross_encoder import scale_of
 from rerank.judges.encoder_text import EncoderText
 from rerank.judges.prompted import PromptedJudge
 from rerank.judges.scored_text import BidirectionalText
@@ -48,10 +49,12 @@ class ScoreHead(PromptedJudge):
                 "by judge='target-token'"
             )
         super().__init__(folder, prompt=prompt, **options)
+        self.scale = ""  # how many logits the head has is seen at the first score
 
     def ask(self, asked: Sequence[Asked]) -> Given:
         """One pass over the prompts."""
         assert isinstance(self.model, CausalText | EncoderText | BidirectionalText)
         logits, work = self.model.classify([each.prompt for each in asked])
+        self.scale = scale_of(len(logits[0]))
         scores = [row[0].item() if len(row) == 1 else row.double().log_softmax(0)[1].item() for row in logits]
         return Given([Graded(score) for score in scores], work)

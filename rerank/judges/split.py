@@ -21,7 +21,7 @@ from rerank.engine.texts.text_tokens import store_for
 from rerank.engine.tokens import Pair, PairTokens
 from rerank.engine.windows import document_windows
 from rerank.errors import CheckpointError, InputError, JudgeError
-from rerank.judges.cross_encoder import score_of
+from rerank.judges.cross_encoder import scale_of, score_of
 from rerank.questions import Bill, Grade, Graded, Question
 from rerank.types import Document, Query
 
@@ -97,6 +97,7 @@ class Split:
         self.loaded_as, self.shape = loaded.choices, Shape.of(loaded.model.config)
         self.budget = batches.Budget(token_budget or usual_budget(loaded.model.device.type))
         self.tokens = PairTokens(loaded.tokenizer, self.max_tokens, store_for(loaded.tokenizer, token_store))
+        self.scale = scale_of(loaded.model.config.num_labels)
         self.encoder = SplitEncoder(loaded.model, split)
         self.kept = KeptTensors(kept_megabytes)
         self.key = self._key(str(loaded.model.dtype))

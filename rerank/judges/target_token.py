@@ -8,7 +8,7 @@ from typing import Any
 
 from rerank.judges.bills import Asked, Given
 from rerank.judges.prompted import PromptedJudge
-from rerank.judges.readings import by_targets, check_targets, checked_grades, checked_reading
+from rerank.judges.readings import by_targets, check_targets, checked_grades, checked_reading, usual_reading
 from rerank.judges.target_words import target_ids
 from rerank.prompts.prompt import Prompt
 from rerank.questions import Compare, Grade
@@ -60,6 +60,12 @@ class TargetToken(PromptedJudge):
         self.grades = checked_grades(words, self.prompt.grades or None if grades is None else grades)
         self.reading = "" if Compare in self.answers else checked_reading(words, reading or self.prompt.reading)
         self.targets = dict(zip(words, target_ids(self.tokenizer, words, behind=self.tail), strict=True))
+
+    @property
+    def scale(self) -> str:
+        """By how the targets are read; an expected grade is on a scale of its own."""
+        reading = self.reading or usual_reading(len(self.targets))
+        return {"logit": "logit", "difference": "logit", "log-probability": "log-probability"}.get(reading, "")
 
     @property
     def options(self) -> dict[str, str]:

@@ -41,6 +41,7 @@ class Verdict(PromptedJudge):
 
     answers = frozenset({Grade})
     scoring = "verdict 1"
+    scale = "probability"
 
     def __init__(self, folder: str | Path, *, prompt: str | Path | Prompt = "tfrank", **options: Any) -> None:
         super().__init__(folder, prompt=prompt, **options)

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from rerank.errors import InputError
 from rerank.pipeline import Reranks
-from rerank.questions import Bill
+from rerank.questions import Bill, Plan
 from rerank.registry import unknown
 from rerank.types import Document, Query, Ranking
 
@@ -134,6 +134,38 @@ class LongDocuments:
         Raises:
             InputError: when the judge cannot cut documents, or windows come back without scores.
         """
+        cuts = self._cuts(rankings, judge, bill)
+        answered = score([cut.pieces(cut.asked) for cut in cuts])
+        joined = [self._joined(cut, _scores(ranked)) for cut, ranked in zip(cuts, answered, strict=True)]
+        return [ranking for ranking, _ in joined], {
+            cut.ranking.query.query_id: passages for cut, (_, passages) in zip(cuts, joined, strict=True)
+        }
+
+    def plan(
+        self,
+        ranking: Ranking,
+        judge: object,
+        asking: Callable[[Ranking], Plan],
+        bill: Bill,
+        passages: dict[str, Passage] | None = None,
+    ) -> Plan:
+        """The same for one ranking, as a plan: for whoever has a scheduler of his own.
+
+        Args:
+            ranking: candidates with whole documents.
+            judge, bill: as of `rank`.
+            asking: an algorithm at work on a ranking of windows, which scores every one.
+            passages: doc_id -> the passage that scored best; filled in.
+        """
+        [cut] = self._cuts([ranking], judge, bill)
+        ranked = yield from asking(cut.pieces(cut.asked))
+        joined, best = self._joined(cut, _scores(ranked))
+        if passages is not None:
+            passages.update(best)
+        return joined
+
+    def _cuts(self, rankings: Sequence[Ranking], judge: object, bill: Bill) -> list[_Cut]:
+        """Their documents in windows, with those marked that are asked about."""
         if not isinstance(judge, Windows):
             raise InputError(f"{type(judge).__name__} cannot cut documents into windows; use long_documents='truncate'")
         bill.note("long documents", self.description)
@@ -144,11 +176,7 @@ class LongDocuments:
             cuts = self._preselected(cuts, self.preselect)
         for cut in cuts:
             cut.charge(bill)
-        answered = score([cut.pieces(cut.asked) for cut in cuts])
-        joined = [self._joined(cut, _scores(ranked)) for cut, ranked in zip(cuts, answered, strict=True)]
-        return [ranking for ranking, _ in joined], {
-            cut.ranking.query.query_id: passages for cut, (_, passages) in zip(cuts, joined, strict=True)
-        }
+        return cuts
 
     def _preselected(self, cuts: list[_Cut], preselect: Reranks) -> list[_Cut]:
         """The windows that the cheap reranker puts first, of documents that have more than it may choose."""

@@ -202,6 +202,48 @@ class Reranker(Stage):
             return whole
         return [self.calibration.apply(ranking, threshold=self.threshold) for ranking in whole]
 
+    def plan(
+        self,
+        ranking: Ranking,
+        *,
+        long_documents: str | LongDocuments | None = None,
+        window_tokens: int | None = None,
+        stride_tokens: int | None = None,
+        ledger: Ledger | None = None,
+        passages: dict[str, Passage] | None = None,
+    ) -> Plan:
+        """One query's work, for a scheduler of your own, such as a server's; nothing happens before it is begun.
+
+        It ends with the ranking that `rerank` gives of the same candidates, to the bit, but for the calibration: its
+        scores are what was measured.
+
+        Args:
+            ranking: the candidates, best first.
+            long_documents, window_tokens, stride_tokens: as of the constructor; by default what was said there.
+            ledger: the scheduler's; the reranker's own by default.
+            passages: doc_id -> the window that scored best; filled in, where documents are asked about in windows.
+
+        Raises:
+            InputError: when the ranking is empty or the query leaves no room for a document, at its first step.
+        """
+        windows, bill = self.long_documents, ledger or self.ledger
+        if long_documents is not None or (window_tokens, stride_tokens) != (None, None):
+            windows = _long_documents(
+                long_documents or windows or "truncate", window_tokens, stride_tokens, self.recipe
+            )
+            _check_budget(self.budget, self.algorithm, windows)
+        [given] = _checked([ranking])
+        if (check := getattr(self.judge, "check_queries", None)) is not None:
+            check([given.query])
+        if windows is None:
+            return (yield from self._begun(given, self.budget, bill))
+        return (yield from windows.plan(given, self.judge, lambda some: self._begun(some, None, bill), bill, passages))
+
+    def _begun(self, ranking: Ranking, budget: Budget | None, ledger: Ledger, exclude: Collection[str] = ()) -> Plan:
+        if budget is not None:
+            return within(budget, ranking, ledger)
+        return self.algorithm(ranking, **self._asked_without(exclude))
+
     def _ranked(
         self,
         rankings: list[Ranking],
@@ -209,13 +251,9 @@ class Reranker(Stage):
         exclude: Mapping[str, Collection[str]],
         on_answer: Callable[[int, int], None] | None,
     ) -> list[Ranking]:
-        def plan(ranking: Ranking) -> Plan:
-            if budget is not None:
-                return within(budget, ranking, self.ledger)
-            return self.algorithm(ranking, **self._asked_without(exclude.get(ranking.query.query_id, ())))
-
         def ask(pieces: list[Ranking]) -> list[Ranking]:
-            return self._scheduler.run(map(plan, pieces), on_answer=on_answer)
+            plans = (self._begun(piece, budget, self.ledger, exclude.get(piece.query.query_id, ())) for piece in pieces)
+            return self._scheduler.run(plans, on_answer=on_answer)
 
         if self.long_documents is None:
             return ask(rankings)

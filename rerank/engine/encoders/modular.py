@@ -48,7 +48,16 @@ class Readout:
     @property
     def size(self) -> int:
         """Weights of the head's linear layers."""
-        return sum(child.weight.numel() for child in self.head.modules() if isinstance(child, nn.Linear))
+        return sum(child.weight.numel() for child in self._linears)
+
+    @property
+    def labels(self) -> int:
+        """How many numbers a text gets."""
+        return self._linears[-1].out_features
+
+    @property
+    def _linears(self) -> list[nn.Linear]:
+        return [child for child in self.head.modules() if isinstance(child, nn.Linear)]
 
 
 class ReadPass:

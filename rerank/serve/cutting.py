@@ -1,0 +1,106 @@
+"""Texts cut as a request wants them, by the tokenizer of the model that will read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rerank.engine.texts.text_tokens import TextTokens
+from rerank.engine.tokens import PairTokens
+from rerank.errors import InputError
+from rerank.prompts.prompt import Blank, Prompt
+from rerank.questions import Judge
+from rerank.rerankers.long_documents import Windows
+from rerank.serve.asked import Asked, Refused
+from rerank.types import Document, Query
+
+__all__ = ["count_tokens", "cut", "reads_instructions", "text_tokens"]
+
+
+def text_tokens(judge: Judge) -> TextTokens | None:
+    """How a judge's model writes texts; None where its tokenizer is not here."""
+    for holder in (judge, getattr(judge, "tokens", None), getattr(judge, "documents", None)):
+        found = getattr(holder, "texts", None)
+        if isinstance(found, TextTokens):
+            return found
+    if isinstance(pairs := getattr(judge, "tokens", None), PairTokens):
+        return pairs.texts
+    tokenizer = getattr(judge, "tokenizer", None)
+    return None if tokenizer is None else TextTokens(tokenizer)
+
+
+def reads_instructions(judge: Judge) -> bool:
+    """Whether an instruction changes what a judge is asked: its prompt has a place for it, or its wording has."""
+    prompt = getattr(judge, "prompt", None)
+    if not isinstance(prompt, Prompt):
+        return False
+    shown = 1 if prompt.asks == "grade" else 2
+    parts = [part for _, said in prompt.render(shown) for part in said]
+    if any(isinstance(part, Blank) and part.name == "instruction" for part in parts):
+        return True
+    return "{instruction}" in prompt.wording_of(getattr(judge, "wording", None))
+
+
+def count_tokens(tokens: TextTokens | None, asked: Asked) -> int:
+    """Tokens of a request; its bytes, where the tokenizer is not here."""
+    if tokens is None:
+        return asked.size
+    return sum(len(ids) for ids in tokens.encode([asked.query, *asked.texts]))
+
+
+def cut(
+    judge: Judge, tokens: TextTokens | None, asked: Asked, query: Query, documents: Sequence[Document]
+) -> tuple[Query, list[Document]]:
+    """The query and the documents as the model shall read them.
+
+    Args:
+        judge: who reads them.
+        tokens: how its model writes texts, as `text_tokens` says.
+        asked: how they are to be cut.
+        query, documents: whole.
+
+    Raises:
+        InputError: when the model's tokenizer cannot say where its tokens stand.
+        Refused: 413 for a document that is too long, where nothing may be cut.
+    """
+    if asked.max_tokens_per_query is not None:
+        query = Query(query.query_id, _beginning(tokens, query.text, asked.max_tokens_per_query), query.instruction)
+    found = list(documents)
+    if (most := asked.max_tokens_per_doc) is not None:
+        found = [Document(document.doc_id, _beginning(tokens, document.text, most)) for document in found]
+    if asked.keep_end:
+        return query, [_ending(_windows(judge, "truncation_direction"), query, document) for document in found]
+    if not asked.truncate:
+        _check_whole(_windows(judge, "truncate"), query, found)
+    return query, found
+
+
+def _beginning(known: TextTokens | None, text: str, tokens: int) -> str:
+    if known is None:
+        raise InputError("the model's tokenizer is not here, so texts cannot be cut by tokens; leave it out")
+    return known.beginning(text, tokens) or text[:1]
+
+
+def _check_whole(judge: Windows, query: Query, documents: Sequence[Document]) -> None:
+    for index, document in enumerate(documents):
+        if len(judge.windows(query, document)) > 1:
+            raise Refused(413, f"document {index} is longer than the model reads beside this query; truncate it")
+
+
+def _ending(judge: Windows, query: Query, document: Document) -> Document:
+    """The document's end, as much as the model reads beside the query."""
+    if len(judge.windows(query, document)) == 1:
+        return document
+    low, high = 0, len(document.text)  # the text from `high` on fits, that from `low` on does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        if len(judge.windows(query, Document(document.doc_id, document.text[middle:]))) == 1:
+            high = middle
+        else:
+            low = middle
+    return Document(document.doc_id, document.text[high:])
+
+
+def _windows(judge: Judge, name: str) -> Windows:
+    if not isinstance(judge, Windows):
+        raise InputError(f"{type(judge).__name__} cannot tell what it reads of one document; leave {name} out")
+    return judge

@@ -1,0 +1,71 @@
+"""The requests that docs/serving.md and the README show, sent as they are written, and the settings they show."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live_server import Live, live
+
+from rerank import Reranker
+from rerank.config import build
+from rerank.serve import Served, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "cross-encoder/ms-marco-MiniLM-L12-v2"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [part.partition("\n```")[0] for part in text.split(f"```{language}\n")[1:]]
+
+
+def requests(page: str) -> list[tuple[str, dict[str, str], dict[str, object]]]:
+    """(path, headers, body) of every curl of a page."""
+    found = []
+    for line in "\n".join(blocks(page, "sh")).splitlines():
+        words = shlex.split(line)
+        assert words[0] == "curl"
+        headers = dict(words[place + 1].split(": ") for place, word in enumerate(words) if word == "-H")
+        found.append(("/" + words[1].partition(":8000/")[2], headers, json.loads(words[words.index("-d") + 1])))
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(minilm: Path) -> Iterator[Live]:
+    """The page's."""
+    with live(Reranker(NAME), names=[NAME]) as running:
+        yield running
+
+
+@pytest.mark.parametrize(("path", "headers", "body"), [*requests("docs/serving.md"), *requests("README.md")])
+def test_a_request_of_the_pages_is_answered(
+    server: Live, path: str, headers: dict[str, str], body: dict[str, object]
+) -> None:
+    response = server.client.post(path, json=body, headers=headers)
+
+    assert response.status_code == 200
+    assert response.json()
+
+
+def test_the_relevant_document_is_found(server: Live) -> None:
+    [capital] = [body for path, _, body in requests("docs/serving.md") if path == "/v2/rerank"]
+
+    [best] = server.post("/v2/rerank", capital).json()["results"]
+
+    assert best["index"] == 1
+    assert best["relevance_score"] > 0.9
+
+
+def test_the_settings_of_the_page_hold_together() -> None:
+    [written] = blocks("docs/serving.md", "toml")
+
+    settings = build(Settings, tomllib.loads(written), "the page")
+
+    assert settings.models[0] == Served(NAME, "minilm", ("rerank-v3.5",))
+    assert settings.check()[1].algorithm.name == "heapsort"
