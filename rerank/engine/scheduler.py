@@ -110,7 +110,7 @@ class Scheduler:
         try:
             for plan in plans:
                 futures.append(self.submit(plan, progress=progress))
-            failures = [error for future in futures if (error := future.exception()) is not None]
+            failures = [error for future in futures if (error := _outcome(future)) is not None]
         except BaseException:  # an interrupt: leave nothing running behind
             for future in futures:
                 future.cancel()
@@ -133,3 +133,20 @@ class Scheduler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(cancel=kind is not None)
+
+
+TURN = 0.5
+"""Seconds of a wait after which Python looks whether a signal has come."""
+
+
+def _outcome(future: Future[Ranking]) -> BaseException | None:
+    """Wait until a plan is done: its error, or None.
+
+    A wait without an end would not notice Ctrl-C before the plan is done where another thread received the signal, or
+    where it came just before the wait began.
+    """
+    while True:
+        try:
+            return future.exception(timeout=TURN)
+        except TimeoutError:
+            continue

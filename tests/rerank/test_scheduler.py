@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 import time
 from collections import Counter
@@ -688,3 +689,21 @@ def test_a_journal_keeps_little_in_memory(tmp_path):
     assert kept / len(journal) < 350  # bytes an answer: its key and its place; such an answer alone takes 700
     assert most < kept + 300_000  # while it was read: half of what the file holds
     journal.close()
+
+
+def test_ctrl_c_is_noticed_even_when_another_thread_receives_the_signal():
+    """A signal wakes the thread that receives it, and Python acts on it in the main thread, which may be asleep."""
+    ranking = ranking_of("q")
+    judge = Recorder(Oracle(qrels_of(ranking)), pause=0.3)  # ten answers: 3 s until the plan is done
+    press = threading.Timer(0.2, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    began = time.monotonic()
+    press.start()
+    try:
+        with Scheduler(judge) as scheduler, pytest.raises(KeyboardInterrupt):
+            scheduler.run([pointwise(ranking)])
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert time.monotonic() - began < 2.5
+    assert len(judge.asked) < 8
