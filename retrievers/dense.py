@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -33,11 +34,15 @@ from retrievers.shards import SHARD, Shards, written
 from retrievers.vectors import PRECISIONS, Floats, Vectors, exact_search, join
 
 if TYPE_CHECKING:
+    from rerank.distributed import Crew
     from retrievers.encoding import Encoder
 
 __all__ = ["SEARCHES", "Dense", "Options"]
 
 FORMAT = 1
+
+STORE = "carried"
+"""Inside an index that is being built: what a crew has encoded."""
 
 SEARCHES = ("flat", "hnsw", "ivf-pq")
 """flat leaves no document out; the others, through faiss, look at a part of them."""
@@ -149,6 +154,8 @@ class Dense(Stage):
         code_bytes: int = 48,
         device: str | None = None,
         processes: int = 1,
+        crew: Crew | None = None,
+        store: str | None = None,
         source: str = "",
         total: int | None = None,
         progress: bool | None = None,
@@ -164,6 +171,9 @@ class Dense(Stage):
                 probes, code_bytes: see `Options`.
             device: of the model.
             processes: that encode side by side, each with its share of the threads, or a GPU of its own.
+            crew: who encodes in their place, on whichever machines.
+            store: where a crew keeps what it has encoded, a folder or URL that all of it sees; beside the index, and
+                until that is whole, when None.
             source: where the documents come from, for the manifest.
             total: how many there are, to show the time left.
             progress: show a bar on standard error; None means when that is a terminal.
@@ -184,13 +194,15 @@ class Dense(Stage):
                 shards = Shards(part)
                 with DocumentWriter(part) as writer:
                     shown = tracked(documents, "encoding", total=total, show=progress)
-                    for path, vectors in encoder.documents(shards.missing(written(shown, writer), SHARD)):
+                    missing = shards.missing(written(shown, writer), SHARD)
+                    for path, vectors in _encoded(missing, encoder, options, device, crew, store or str(part / STORE)):
                         with shards.writing(path) as place:
                             np.save(place, vectors)
                 if not len(writer):
                     raise InputError(f"there are no documents to index{f' in {source}' if source else ''}")
                 join(shards.paths, part, precision)
                 shards.remove()
+                shutil.rmtree(part / STORE, ignore_errors=True)
                 with waiting(f"building {search} over {len(writer):,} vectors", show=progress):
                     approximate.build(part, options)
                 write_manifest(part, _manifest(options, writer, encoder.key, source))
@@ -307,14 +319,33 @@ class Dense(Stage):
 def _encoder(options: Options, device: str | None, processes: int) -> Encoder:
     from retrievers.encoding import Encoder
 
-    asked: dict[str, Any] = {
+    return Encoder(checkpoints.fetch(options.model), _asked(options, device), processes)
+
+
+def _encoded(
+    shards: Iterator[tuple[Path, list[str]]],
+    encoder: Encoder,
+    options: Options,
+    device: str | None,
+    crew: Crew | None,
+    store: str,
+) -> Iterator[tuple[Path, Floats]]:
+    """Vectors of shards, from this machine or from a crew."""
+    if crew is None:
+        return encoder.documents(shards)
+    from retrievers.carried import Encoding, carried
+
+    return carried(shards, crew, store, Encoding(options.model, _asked(options, device), encoder.key))
+
+
+def _asked(options: Options, device: str | None) -> dict[str, Any]:
+    return {
         "similarity": options.similarity or None,
         "max_tokens": options.max_tokens or None,
         "query_prompt": options.query_prompt,
         "document_prompt": options.document_prompt,
         "device": device,
     }
-    return Encoder(checkpoints.fetch(options.model), asked, processes)
 
 
 def _manifest(options: Options, writer: DocumentWriter, encoder: str, source: str) -> Manifest:

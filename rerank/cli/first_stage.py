@@ -77,7 +77,7 @@ def buildable(name: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any
     retriever = registry.load("retriever", name)
     if not hasattr(retriever, "build"):
         raise InputError(f"the retriever {name!r} needs no index; call 'rerank retrieve' at once")
-    taken = ("documents", "folder", "source", "total", "progress")  # the command's to say
+    taken = ("documents", "folder", "source", "total", "progress", "crew", "store")  # the command's to say
     known = [key for key in inspect.signature(retriever.build).parameters if key not in taken]
     for key in options:
         if key not in known:

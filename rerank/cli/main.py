@@ -36,6 +36,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "compare": ("rerank.cli.compare:compare", "Compare runs with the first of them."),
     "suite": ("rerank.cli.suite:suite", "Run pipelines over a suite of datasets and report on them."),
     "run": ("rerank.cli.run:run", "Retrieve and rerank with a pipeline, from a TOML file or from flags."),
+    "distribute": (
+        "rerank.cli.distribute:distribute",
+        "Index a dataset or run a pipeline on the machines of a Ray cluster.",
+    ),
     "calibrate": ("rerank.cli.calibrate:calibrate", "Fit scores to probabilities of relevance."),
     "threshold": (
         "rerank.cli.calibrate:threshold",

@@ -9,7 +9,7 @@ from rerank.io.beir import read_corpus, read_queries, write_beir
 from rerank.io.ledgers import read_ledger, write_ledger
 from rerank.io.qrels import read_qrels, write_qrels
 from rerank.io.requests import read_requests, write_requests
-from rerank.io.runs import read_run, run_scores, write_run
+from rerank.io.runs import read_run, run_scores, write_run, written_lines
 
 __all__ = [
     "atomic_write",
@@ -25,4 +25,5 @@ __all__ = [
     "write_qrels",
     "write_requests",
     "write_run",
+    "written_lines",
 ]

@@ -12,7 +12,7 @@ from rerank.io.float32 import shortest, strictly_falling, to_float32
 from rerank.io.lines import decoded, lines, shown
 from rerank.types import Ranking
 
-__all__ = ["best_first", "read_run", "run_lines", "run_scores", "write_run"]
+__all__ = ["best_first", "read_run", "run_lines", "run_scores", "write_run", "written_lines"]
 
 
 def read_run(path: str | Path) -> dict[str, dict[str, float]]:
@@ -79,15 +79,25 @@ def write_run(path: str | Path, rankings: Iterable[Ranking], tag: str = "rerank"
             candidate to write.
         FileError: when the file cannot be written.
     """
-    _check_word("the tag", tag)
     written = 0
     with atomic_write(path) as file:
-        for ranking in _distinct(rankings):
-            for rank, (doc_id, score) in enumerate(_scored(ranking), start=1):
-                file.write(f"{ranking.query.query_id} Q0 {doc_id} {rank} {shortest(score)} {tag}\n")
-                written += 1
+        for line in written_lines(rankings, tag):
+            file.write(line)
+            written += 1
         if not written:
             raise InputError(f"there is no candidate to write to {path}; an empty run cannot be evaluated")
+
+
+def written_lines(rankings: Iterable[Ranking], tag: str = "rerank") -> Iterator[str]:
+    """The lines that `write_run` writes, each with its end.
+
+    Raises:
+        InputError: as `write_run` does, but for an empty run.
+    """
+    _check_word("the tag", tag)
+    for ranking in _distinct(rankings):
+        for rank, (doc_id, score) in enumerate(_scored(ranking), start=1):
+            yield f"{ranking.query.query_id} Q0 {doc_id} {rank} {shortest(score)} {tag}\n"
 
 
 def _fields(line: bytes, where: str) -> tuple[str, str, float]:
