@@ -83,8 +83,8 @@ class Crew:
             worker = ray.remote(_Worker).options(
                 num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=-1, max_task_retries=TRIES
             )
-            pool = ray.util.ActorPool([worker.remote(make, store.url) for _ in range(self.workers)])
-            yield from _pooled(ray, pool, shards, finished)
+            pool = ray.util.ActorPool([worker.remote() for _ in range(self.workers)])
+            yield from _pooled(ray, pool, shards, finished, (ray.put(make), store.url))
         finally:
             if began:
                 ray.shutdown()
@@ -93,15 +93,14 @@ class Crew:
 class _Worker:
     """On a machine of the cluster. Models are loaded with the first shard, so that what goes wrong is its error."""
 
-    def __init__(self, make: Callable[[], Callable[[Any], bytes]], url: str) -> None:
-        self._make, self._url = make, url
+    def __init__(self) -> None:
         self._work: Callable[[Any], bytes] | None = None
 
-    def carry(self, name: str, shard: Any) -> str:
+    def carry(self, make: Make[Any], url: str, name: str, shard: Any) -> str:
         """Finish one shard; its bytes go from here to the store, and not over the wire to who asked."""
         if self._work is None:
-            self._work = self._make()
-        Store(self._url).write(name, self._work(shard))
+            self._work = make()
+        Store(url).write(name, self._work(shard))
         return name
 
 
@@ -116,14 +115,16 @@ def _here(
         yield name
 
 
-def _pooled(ray: Any, pool: Any, shards: Iterable[tuple[str, Any]], finished: frozenset[str]) -> Iterator[str]:
+def _pooled(
+    ray: Any, pool: Any, shards: Iterable[tuple[str, Any]], finished: frozenset[str], given: tuple[Any, str]
+) -> Iterator[str]:
     for name, shard in shards:
         if name in finished:
             yield name
             continue
         if not pool.has_free():
             yield _next(ray, pool)
-        pool.submit(lambda worker, value: worker.carry.remote(*value), (name, shard))
+        pool.submit(lambda worker, value: worker.carry.remote(*given, *value), (name, shard))
     while pool.has_next():
         yield _next(ray, pool)
 
