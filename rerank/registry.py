@@ -100,6 +100,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "bm25": "retrievers.bm25:BM25",
         "dense": "retrievers.dense:Dense",
         "hybrid": "retrievers.hybrid:Hybrid",
+        "lucene": "retrievers.lucene:Lucene",
         "saved": "retrievers.saved:SavedRun",
         "splade": "retrievers.splade:Splade",
     },

@@ -19,7 +19,7 @@ from typing import Any
 from rerank.errors import InputError
 from rerank.registry import did_you_mean
 
-__all__ = ["STEMMERS", "STOP_WORDS", "Analyser"]
+__all__ = ["EXAMPLE", "STEMMERS", "STOP_WORDS", "Analyser"]
 
 # fmt: off
 LUCENE_STOP_WORDS = frozenset((  # EnglishAnalyzer.ENGLISH_STOP_WORDS_SET
@@ -32,6 +32,11 @@ STOP_WORDS: Mapping[str, frozenset[str]] = {"english": LUCENE_STOP_WORDS, "none"
 
 STEMMERS = ("porter", "english", "none")
 """Porter's first algorithm, his second (Snowball's English), or words as they are."""
+
+EXAMPLE = (
+    "Us users' U.S. policies don't relate to the naïve café's 3.14 e-mails, possibly; 東京タワー foo_bar's running"
+)
+"""Analysed when an index is built and again when it is opened: an analyser that changed in between is noticed."""
 
 SHORTEST_STEMMED = 3
 """Porter leaves words of one or two letters alone, and so does Lucene; Snowball would make `us` into `u`."""

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rerank import config
 from rerank.datasets import Dataset
@@ -28,9 +28,10 @@ from rerank.errors import FileError, InputError
 from rerank.pipeline import NO_EXCLUSIONS, Stage, check_cutoff
 from rerank.registry import did_you_mean
 from rerank.types import Document, Query, Ranking
-from retrievers.analysis import Analyser
+from retrievers.analysis import EXAMPLE, Analyser
 from retrievers.documents import DocumentStore, DocumentWriter
 from retrievers.exclusions import excluded
+from retrievers.feedback import Feedback, expanded
 from retrievers.index import Manifest, cached_index, new_folder, read_manifest, write_manifest
 from retrievers.postings import Floats, Postings, best
 from retrievers.progress import tracked, waiting
@@ -43,11 +44,6 @@ METHODS = ("lucene", "robertson", "atire")
 """Variants of the formula in which a document without any term of the query scores 0 (Kamphuis et al., 2020)."""
 
 FORMAT = 1
-
-EXAMPLE = (
-    "Us users' U.S. policies don't relate to the naïve café's 3.14 e-mails, possibly; 東京タワー foo_bar's running"
-)
-"""Analysed when an index is built and again when it is opened: an analyser that changed in between is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +90,24 @@ class BM25(Stage):
 
     name = "bm25"
 
-    def __init__(self, folder: str | Path, *, mmap: bool = True, query_side: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        mmap: bool = True,
+        query_side: bool = False,
+        feedback: str = "none",
+        feedback_documents: int = 10,
+        feedback_terms: int = 10,
+        original_weight: float = 0.5,
+        beta: float = 0.75,
+    ) -> None:
         """Open an index; see `open`."""
         import bm25s
 
         self.folder, self.query_side = Path(folder), query_side
+        self.feedback = Feedback(feedback, feedback_documents, feedback_terms, original_weight, beta)
+        _check_search(query_side, self.feedback)
         self.manifest = read_manifest(self.folder, self.name, FORMAT)
         self.options = config.build(Options, self.manifest.options, f"{self.folder}: options")
         self._analyser = _checked_analyser(self.options, self.manifest, self.folder)
@@ -110,7 +119,18 @@ class BM25(Stage):
         self.documents = DocumentStore(self.folder)
 
     @classmethod
-    def open(cls, folder: str | Path, *, mmap: bool = True, query_side: bool = False) -> BM25:
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        mmap: bool = True,
+        query_side: bool = False,
+        feedback: str = "none",
+        feedback_documents: int = 10,
+        feedback_terms: int = 10,
+        original_weight: float = 0.5,
+        beta: float = 0.75,
+    ) -> Self:
         """Open an index that `build` made.
 
         Args:
@@ -119,12 +139,18 @@ class BM25(Stage):
             query_side: weigh the terms of a query by BM25 too, as if it were a document, instead of by how often they
                 occur in it: what BRIGHT's published BM25 does (https://arxiv.org/abs/2407.12883), by gensim's
                 LuceneBM25Model. Long queries of many common words gain. The index is the same.
+            feedback: "rm3" or "rocchio" expand a query by the documents that it finds, and search again. Their terms
+                are made of the documents as they are stored.
+            feedback_documents, feedback_terms, original_weight, beta: see `retrievers.feedback.Feedback`.
 
         Raises:
             FileError: when there is no index, or it is torn, of another kind or from an incompatible version.
-            InputError: when `query_side` meets an index of another method than "lucene".
+            InputError: when `query_side` meets an index of another method than "lucene", or feedback, or an option is
+                wrong.
         """
-        return cls(folder, mmap=mmap, query_side=query_side)
+        more: dict[str, Any] = {"feedback_documents": feedback_documents, "feedback_terms": feedback_terms}
+        more |= {"original_weight": original_weight, "beta": beta}
+        return cls(folder, mmap=mmap, query_side=query_side, feedback=feedback, **more)
 
     @classmethod
     def build(
@@ -182,6 +208,11 @@ class BM25(Stage):
         stop_words: str = "english",
         stemmer: str = "porter",
         query_side: bool = False,
+        feedback: str = "none",
+        feedback_documents: int = 10,
+        feedback_terms: int = 10,
+        original_weight: float = 0.5,
+        beta: float = 0.75,
         progress: bool | None = None,
     ) -> BM25:
         """The index of a dataset: opened where it lies already, built first where it does not.
@@ -191,22 +222,28 @@ class BM25(Stage):
             index: a folder; None means one in the cache (`RERANK_CACHE`, or ~/.cache/rerank-toolkit), which changes
                 with the corpus and the options.
             k1, b, method, stop_words, stemmer: see `Options`.
-            query_side: how it is searched, see `open`: the same index serves both.
+            query_side, feedback, feedback_documents, feedback_terms, original_weight, beta: how it is searched, see
+                `open`: the same index serves all.
             progress: show a bar on standard error while building; None means when that is a terminal.
 
         Raises:
             FileError: when the index at `index` cannot be read, or was built with other options.
-            InputError: when an option is wrong, or `query_side` meets another method than "lucene".
+            InputError: when an option is wrong, or `query_side` meets another method than "lucene", or feedback.
         """
         options = Options(k1, b, method, stop_words, stemmer)
+        search: dict[str, Any] = {"feedback": feedback, "feedback_documents": feedback_documents}
+        search |= {"feedback_terms": feedback_terms, "original_weight": original_weight, "beta": beta}
+        _check_search(query_side, Feedback(*search.values()))
         if query_side:
             _check_query_side(options)
         given = dataclasses.asdict(options)
         folder = Path(index) if index is not None else cached_index(cls.name, FORMAT, dataset, given)
-        opened = cls.open(folder) if folder.exists() else cls._built_of(dataset, folder, given, progress)
+        if not folder.exists():
+            cls._built_of(dataset, folder, given, progress)
+        opened = cls.open(folder, query_side=query_side, **search)
         if opened.options != options:
             raise FileError(f"{folder} was built with {opened.options}, not with {options}; name another folder")
-        return cls.open(folder, query_side=True) if query_side else opened
+        return opened
 
     def retrieve(
         self, queries: Sequence[Query], cutoff: int, *, exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS
@@ -226,21 +263,46 @@ class BM25(Stage):
         return f"<BM25 of {len(self):,} documents in {self.folder}>"
 
     @classmethod
-    def _built_of(cls, dataset: Dataset, folder: Path, options: dict[str, Any], progress: bool | None) -> BM25:
+    def _built_of(cls, dataset: Dataset, folder: Path, options: dict[str, Any], progress: bool | None) -> None:
         source, total = dataset.name, dataset.count
         try:
-            return cls.build(dataset.documents(), folder, **options, source=source, total=total, progress=progress)
+            cls.build(dataset.documents(), folder, **options, source=source, total=total, progress=progress)
         except FileError:
             if not folder.exists():
-                raise
-            return cls.open(folder)  # another process was faster
+                raise  # otherwise another process was faster
 
     def _scores(self, text: str) -> Floats:
-        with self._lock:
-            terms = self._analyser(text)
+        terms = self._terms(text)
         numbers = self._index.get_tokens_ids(terms)
         scores: Floats = self._weighted(numbers) if self.query_side else self._index.get_scores_from_ids(numbers)
-        return scores
+        if not self.feedback or not scores.any():
+            return scores
+        weights = self._expanded(terms, scores).items()
+        return self._postings.scores((self._index.vocab_dict[term], weight) for term, weight in weights)
+
+    def weights(self, text: str) -> dict[str, float]:
+        """What the terms of a query weigh after feedback, the heaviest first: what the second search is by.
+
+        Raises:
+            InputError: when the index was opened without feedback.
+        """
+        if not self.feedback:
+            raise InputError("this index was opened without feedback; say feedback='rm3' or feedback='rocchio'")
+        terms = self._terms(text)
+        return self._expanded(terms, self._index.get_scores_from_ids(self._index.get_tokens_ids(terms)))
+
+    def _expanded(self, terms: Sequence[str], scores: Floats) -> dict[str, float]:
+        indices, values = best(scores, self.feedback.documents)
+        found = [Counter(self._terms(self.documents[index].full_text)) for index in indices]
+        weights = expanded(self.feedback, terms, list(zip(found, values, strict=True)), self._held_by, len(self))
+        return {term: weight for term, weight in weights.items() if term in self._index.vocab_dict}
+
+    def _held_by(self, term: str) -> int:
+        return self._postings.held_by(self._index.vocab_dict[term])
+
+    def _terms(self, text: str) -> list[str]:
+        with self._lock:
+            return self._analyser(text)
 
     def _weighted(self, numbers: Sequence[int]) -> Floats:
         """Scores with the query as a document: words that no document holds are no part of its length, as in gensim."""
@@ -284,6 +346,11 @@ def _checked_analyser(options: Options, manifest: Manifest, folder: Path) -> Ana
         written = ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
         raise FileError(f"{folder} was written with {written}, which analysed text differently; build the index again")
     return analyser
+
+
+def _check_search(query_side: bool, feedback: Feedback) -> None:
+    if query_side and feedback:
+        raise InputError(f"query_side and feedback={feedback.method!r} weigh a query each in its own way; choose one")
 
 
 def _check_query_side(options: Options) -> None:

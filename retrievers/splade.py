@@ -28,8 +28,11 @@ from rerank.registry import unknown
 from rerank.types import Document, Query, Ranking
 from retrievers.documents import DocumentStore, DocumentWriter
 from retrievers.exclusions import excluded
+from retrievers.impacts import Impacts, write_impacts
 from retrievers.index import Manifest, cached_index, growing_folder, read_manifest, write_manifest
-from retrievers.postings import Postings, best, join, save_rows
+from retrievers.java import java
+from retrievers.lucene_index import WRITER, check_threads
+from retrievers.postings import Postings, best, join, load_rows, save_rows
 from retrievers.progress import tracked, waiting
 from retrievers.rankings import Rankings
 from retrievers.shards import SHARD, Shards, written
@@ -45,6 +48,9 @@ QUERIES = ("model", "binary", "idf")
 """How a query is weighed: by the model, 1 for each of its tokens, or by how few documents hold the token."""
 
 POOLINGS = ("max", "sum")
+
+SEARCHES = ("exact", "lucene")
+"""How postings are searched: all of them, in float32; or Lucene's, weights in hundredths (the `lucene` extra)."""
 
 IDF = "idf.json"
 """In a checkpoint: token -> its weight in a query."""
@@ -64,6 +70,7 @@ class Options:
         top_terms: a document keeps so many weights, the greatest; 0 for all. What is left out is counted in the
             manifest.
         query_prompt, document_prompt: put in front of texts; None for what the model says.
+        search: "exact"; or "lucene", by impacts: weights of documents and queries are rounded to hundredths.
 
     Raises:
         InputError: when a value is outside its range.
@@ -75,8 +82,11 @@ class Options:
     top_terms: int = 0
     query_prompt: str | None = None
     document_prompt: str | None = None
+    search: str = "exact"
 
     def __post_init__(self) -> None:
+        if self.search not in SEARCHES:
+            raise unknown("search", self.search, SEARCHES)
         if self.pooling not in ("", *POOLINGS):
             raise unknown("pooling", self.pooling, POOLINGS)
         for name in ("max_tokens", "top_terms"):
@@ -88,23 +98,27 @@ class Splade(Stage):
     """Retrieves by weights of terms from an index on disk; `build` makes one, `open` opens it.
 
     SPLADE (Formal et al., 2021, https://arxiv.org/abs/2107.05720). Scores are float32 sums of products, term by term,
-    and no document is left out. Equal scores keep the order of the collection. Documents that share no term with the
-    query are not retrieved. A query's instruction is not read.
+    and no document is left out; by Lucene, of products of hundredths. Equal scores keep the order of the collection.
+    Documents that share no term with the query are not retrieved. A query's instruction is not read.
     """
 
     name = "splade"
 
-    def __init__(self, folder: str | Path, *, queries: str = "model", device: str | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, *, queries: str = "model", device: str | None = None, threads: int = 0
+    ) -> None:
         """Open an index; see `open`."""
         _check_queries(queries)
+        check_threads(threads)
         self.folder, self.queries, self.device = Path(folder), queries, device
         self.manifest = read_manifest(self.folder, self.name, FORMAT)
         self.options = config.build(Options, self.manifest.options, f"{self.folder}: options")
         self.documents = DocumentStore(self.folder)
         self.postings = Postings.open(self.folder, len(self))
+        self._impacts = Impacts(self.folder, threads) if self.options.search == "lucene" else None
 
     @classmethod
-    def open(cls, folder: str | Path, *, queries: str = "model", device: str | None = None) -> Splade:
+    def open(cls, folder: str | Path, *, queries: str = "model", device: str | None = None, threads: int = 0) -> Splade:
         """Open an index that `build` made; what weighs queries is loaded when the first is asked.
 
         Args:
@@ -114,12 +128,14 @@ class Splade(Stage):
                 `idf.json`, or else by ln(1 + (N - n + 0.5) / (n + 0.5)), n of the N documents holding the term. The
                 last two need no model, and suit models that were trained for them.
             device: of the model.
+            threads: that Lucene searches with; 0 for as many as there are processors.
 
         Raises:
             FileError: when there is no index, or it is torn, of another kind or from an incompatible version.
             UnknownName: when `queries` is none of these.
+            MissingExtra: when it is searched by Lucene, which is not installed.
         """
-        return cls(folder, queries=queries, device=device)
+        return cls(folder, queries=queries, device=device, threads=threads)
 
     @classmethod
     def build(
@@ -133,6 +149,7 @@ class Splade(Stage):
         top_terms: int = 0,
         query_prompt: str | None = None,
         document_prompt: str | None = None,
+        search: str = "exact",
         device: str | None = None,
         source: str = "",
         total: int | None = None,
@@ -145,7 +162,7 @@ class Splade(Stage):
         Args:
             documents: with distinct ids; texts may be empty.
             folder: where the index will lie, whole or not at all; must not exist, or be empty.
-            model, pooling, max_tokens, top_terms, query_prompt, document_prompt: see `Options`.
+            model, pooling, max_tokens, top_terms, query_prompt, document_prompt, search: see `Options`.
             device: of the model.
             source: where the documents come from, for the manifest.
             total: how many there are, to show the time left.
@@ -156,7 +173,9 @@ class Splade(Stage):
             FileError: when the folder is taken or cannot be written.
             CheckpointError: when the model cannot be had, or is no masked language model.
         """
-        options = Options(model, pooling, max_tokens, top_terms, query_prompt, document_prompt)
+        options = Options(model, pooling, max_tokens, top_terms, query_prompt, document_prompt, search)
+        if search == "lucene":
+            java(WRITER)  # that it is there shows now, and not after hours of encoding
         encoder, key = _encoder(options, device), _key(options)
         made_from = {"format": FORMAT, "encoder": key, **dataclasses.asdict(options)}
         with growing_folder(Path(folder), made_from) as part:
@@ -170,6 +189,8 @@ class Splade(Stage):
                 raise InputError(f"there are no documents to index{f' in {source}' if source else ''}")
             with waiting(f"sorting the terms of {len(writer):,} documents", show=progress):
                 notes = {"encoder": key, **join(shards.paths, part, encoder.terms)}
+                if search == "lucene":
+                    write_impacts(map(load_rows, shards.paths), part)
             shards.remove()
             write_manifest(part, _manifest(options, writer, notes, source))
         return cls.open(folder, device=device)
@@ -186,7 +207,9 @@ class Splade(Stage):
         top_terms: int = 0,
         query_prompt: str | None = None,
         document_prompt: str | None = None,
+        search: str = "exact",
         queries: str = "model",
+        threads: int = 0,
         device: str | None = None,
         progress: bool | None = None,
     ) -> Splade:
@@ -196,20 +219,21 @@ class Splade(Stage):
             dataset: what to index.
             model: see `Options`, as for the others that it describes.
             index: a folder; None means one in the cache, which changes with the corpus and the options.
-            queries: how it is searched, see `open`: the same index serves all.
+            queries, threads: how it is searched, see `open`: the same index serves all.
             device, progress: see `build`.
 
         Raises:
             FileError: when the index at `index` cannot be read, or was built with other options.
         """
-        options = Options(model, pooling, max_tokens, top_terms, query_prompt, document_prompt)
+        options = Options(model, pooling, max_tokens, top_terms, query_prompt, document_prompt, search)
         _check_queries(queries)
+        check_threads(threads)
         given = dataclasses.asdict(options)
         folder = Path(index) if index is not None else cached_index(cls.name, FORMAT, dataset, given)
         if not folder.exists():
             more: dict[str, Any] = {"device": device, "progress": progress}
             cls.build(dataset.documents(), folder, **given, **more, source=dataset.name, total=dataset.count)
-        opened = cls.open(folder, queries=queries, device=device)
+        opened = cls.open(folder, queries=queries, device=device, threads=threads)
         if opened.options != options:
             raise FileError(f"{folder} was built with {opened.options}, not with {options}; name another folder")
         return opened
@@ -220,11 +244,18 @@ class Splade(Stage):
         """The best `cutoff` documents of each query; see `rerank.pipeline.Retriever`."""
         check_cutoff(self.name, cutoff)
         without = [excluded(exclude, query.query_id) for query in queries]
-        rankings, made = Rankings(self.documents, cutoff), []
-        for query, terms, left_out in zip(queries, self.weighed([q.text for q in queries]), without, strict=True):
-            indices, scores = best(self.postings.scores(terms), rankings.cutoff + len(left_out))
-            made.append(rankings.of(query, indices, scores, left_out))
-        return made
+        rankings = Rankings(self.documents, cutoff)
+        counts = [rankings.cutoff + len(left_out) for left_out in without]
+        found = self._search(self.weighed([query.text for query in queries]), counts)
+        return [
+            rankings.of(query, indices, scores, left_out)
+            for query, (indices, scores), left_out in zip(queries, found, without, strict=True)
+        ]
+
+    def _search(self, queries: Sequence[Weighed], counts: Sequence[int]) -> Iterable[tuple[list[int], list[float]]]:
+        if self._impacts is not None:
+            return self._impacts.search(queries, counts)
+        return (best(self.postings.scores(terms), count) for terms, count in zip(queries, counts, strict=True))
 
     def weighed(self, texts: Sequence[str]) -> list[Weighed]:
         """(term, weight) of each query: what it is searched by.
@@ -305,7 +336,7 @@ def _given_idf(path: Path, tokenizer: Any) -> dict[int, float]:
 
 
 def _asked(options: Options) -> dict[str, Any]:
-    return {key: value for key, value in dataclasses.asdict(options).items() if key != "model"}
+    return {key: value for key, value in dataclasses.asdict(options).items() if key not in ("model", "search")}
 
 
 def _key(options: Options) -> str:

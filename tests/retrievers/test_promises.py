@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from rerank.types import Document, Query
 from retrievers.bm25 import BM25
 from retrievers.dense import Dense
 from retrievers.hybrid import Hybrid
+from retrievers.lucene import Lucene
 from retrievers.saved import SavedRun
 from retrievers.splade import Splade
 
@@ -62,6 +64,13 @@ def splade(folder: Path) -> Splade:
     return Splade.build(DOCUMENTS, index, model=str(model))
 
 
+def lucene(folder: Path) -> Lucene:
+    if find_spec("pyserini") is None:
+        pytest.skip("needs the 'lucene' extra: pip install 'rerank-toolkit[lucene]'")
+    index = folder / "lucene"
+    return Lucene.open(index) if index.exists() else Lucene.build(DOCUMENTS, index)
+
+
 def hybrid(folder: Path) -> Hybrid:
     return Hybrid([bm25(folder), saved(folder)])
 
@@ -70,6 +79,7 @@ MAKERS: dict[str, Callable[[Path], Retriever]] = {
     "bm25": bm25,
     "dense": dense,
     "hybrid": hybrid,
+    "lucene": lucene,
     "saved": saved,
     "splade": splade,
 }
