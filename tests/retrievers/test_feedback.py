@@ -153,7 +153,6 @@ def test_weights_and_the_first_ten_are_those_of_anserini(method, novel):
     pairs = zip(ours.retrieve(queries, 10), theirs.retrieve(queries, 10), strict=True)
     alike = [len({*_ids(one)} & {*_ids(other)}) for one, other in pairs]
 
-    print(sorted(gaps), sum(alike))
     assert sum(gap < 0.005 for gap in gaps) >= len(queries) * 0.6
     assert sum(alike) >= len(queries) * 9.5
 
