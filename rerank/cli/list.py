@@ -76,6 +76,14 @@ def _first_sentence(text: str) -> str:
     return paragraph.partition(". ")[0].rstrip(".:")
 
 
+def _perturbations() -> dict[str, str]:
+    from rerank.perturb import GROUPS
+    from rerank.perturb import KINDS as kinds
+
+    groups = {name: f"all of them: {', '.join(members)}" for name, members in GROUPS.items() if name != "all"}
+    return {name: kind.summary for name, kind in kinds.items()} | groups
+
+
 KINDS: Mapping[str, Callable[[], dict[str, str]]] = {
     "methods": _methods,
     "algorithms": _registered("algorithm"),
@@ -90,6 +98,7 @@ KINDS: Mapping[str, Callable[[], dict[str, str]]] = {
     "fusion": _fusion,
     "calibrations": _calibrations,
     "formats": _formats,
+    "perturbations": _perturbations,
 }
 """What `rerank list` knows: kind -> its names, each with a line about it where there is one."""
 
@@ -101,7 +110,7 @@ def list_names(*, screen: Screen, kind: str | None) -> None:
     """List what can be named: methods, algorithms, checkpoints and so on.
 
     KIND is one of methods, algorithms, judges, retrievers, steps, prompts, checkpoints, datasets, kernels, measures,
-    fusion, calibrations and formats (of training examples); without it, all are listed.
+    fusion, calibrations, formats (of training examples) and perturbations; without it, all are listed.
 
     \b
     Examples:

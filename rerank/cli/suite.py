@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from rerank.errors import ConfigError, InputError
 from rerank.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from rerank.perturb import Perturbation
     from rerank.suite import Results
 
 __all__ = ["INCOMPLETE", "suite"]
@@ -35,6 +36,12 @@ def _suites() -> Sequence[str]:
     from rerank.suite import known
 
     return known()
+
+
+def _perturbations() -> Sequence[str]:
+    from rerank.perturb import GROUPS, KINDS
+
+    return [*GROUPS, *KINDS]
 
 
 @click.command("suite")
@@ -53,8 +60,15 @@ def _suites() -> Sequence[str]:
     "--cutoff", "cutoffs", multiple=True, metavar="[DATASET=]N",
     help="How many documents first stages hand on, in place of what the files say; may be repeated.",
 )  # fmt: skip
+@click.option(
+    "--perturb", "perturbations", multiple=True, metavar="NAMES", shell_complete=names.completing(_perturbations),
+    help="Change queries, lists or documents too, and report what becomes of the rankings: "
+    "typos, words, order, number, attacks, all, or one of `rerank list perturbations`; separated by commas.",
+)  # fmt: skip
 @names.measures_option()
-@click.option("--seed", type=names.Count(0), metavar="N", default=0, show_default=True, help="Of intervals and tests.")
+@click.option(
+    "--seed", type=names.Count(0), metavar="N", default=0, show_default=True, help="Of intervals, tests, perturbations."
+)
 @with_screen
 def suite(
     *,
@@ -65,6 +79,7 @@ def suite(
     output: Path,
     split: str | None,
     cutoffs: tuple[str, ...],
+    perturbations: tuple[str, ...],
     measures: tuple[str, ...],
     seed: int,
 ) -> int:
@@ -77,21 +92,23 @@ def suite(
     Examples:
         rerank suite nano --pipeline configs/bm25-cross-encoder.toml --output nano
         rerank suite my-datasets --pipeline a.toml --pipeline b.toml --baseline bm25.toml --output report
+        rerank suite my-datasets --pipeline a.toml --perturb typos,order --output report
     """
     from rerank import suite as library
 
-    chosen = library.Suite.load(name)
     systems, compared = _systems(pipelines, baseline)
-    asked = split_measures(measures)
-    _check(asked, output)
+    asked = library.Asked(
+        library.Suite.load(name), systems, compared, tuple(split_measures(measures)), split, _cutoffs(cutoffs),
+        _chosen(perturbations), seed,
+    )  # fmt: skip
+    _check(asked.measures, output)
     for tables in systems.values():
         for table in rerankers_of(tables):
             fetch_reranker(table["reranker"], table, screen)
     with interruptible(output / "journals"):
         results = library.evaluate_suite(
-            chosen, systems, output, baseline=compared, measures=asked, split=split, cutoffs=_cutoffs(cutoffs),
-            seed=seed, say=screen.say, watch=lambda pipeline: _watched(pipeline, screen),
-        )  # fmt: skip
+            asked, output, say=screen.say, watch=lambda pipeline: _watched(pipeline, screen)
+        )
         library.write_report(results, library.Place(output))
     _close(results, output, screen)
     return INCOMPLETE if results.unavailable else 0
@@ -123,6 +140,12 @@ def _tables(path: Path) -> list[dict[str, Any]]:
     if any(character.isspace() for character in path.stem):
         raise InputError(f"{path}: a run's name holds no white space; rename the file")
     return stages
+
+
+def _chosen(given: Sequence[str]) -> tuple[Perturbation, ...]:
+    from rerank.perturb import choose
+
+    return choose(name for text in given for name in text.replace(",", " ").split()) if given else ()
 
 
 def _cutoffs(given: Sequence[str]) -> dict[str, int]:
@@ -172,11 +195,16 @@ def _close(results: Results, output: Path, screen: Screen) -> None:
             "baseline": results.baseline,
             "means": {system: results.mean(system) for system in results.systems},
             "datasets": {one.title: _numbers(results, one.title) for one in results.found.values()},
+            "robustness": {
+                one.title: [asdict(each) for each in one.robust] for one in results.found.values() if one.robust
+            },
             "unavailable": dict(results.unavailable),
         }
     )
     if not screen.as_json:
         screen.show(results.means_sheet().table(), results.differences_sheet().table())
+        if (robust := results.robustness_sheet()).rows:
+            screen.show(robust.table())
     for name, reason in results.unavailable.items():
         screen.say(f"left out: {name}: {reason}")
     screen.say(f"wrote {output / 'report.html'} and {output / 'report.md'}")

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from rerank.datasets import Dataset
 from rerank.errors import ConfigError, InputError
+from rerank.perturb import Perturbation
 from rerank.pipeline import Pipeline, check_cutoff
 from rerank.registry import unknown
 from rerank.suite.suites import Suite
@@ -33,6 +34,7 @@ class Asked:
         split: which judgments; each dataset's own when None.
         cutoffs: how many documents first stages hand on, in place of what their tables say: dataset -> number, and
             under "" for all others.
+        perturbations: what is done to queries, lists and documents, one at a time, to see what becomes of each system.
         seed: of intervals, tests and perturbations.
 
     Raises:
@@ -47,6 +49,7 @@ class Asked:
     measures: tuple[str, ...] = ()
     split: str | None = None
     cutoffs: Mapping[str, int] = field(default_factory=dict)
+    perturbations: tuple[Perturbation, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -80,4 +83,6 @@ class Asked:
             "datasets": list(self.suite.datasets),
             "systems": dict(self.systems),
             "baseline": self.baseline,
+            "perturbations": [kind.name for kind in self.perturbations],
+            "seed": self.seed,
         }

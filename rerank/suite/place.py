@@ -20,7 +20,8 @@ class Place:
     """A suite's folder.
 
     suite.json says what was asked for, versions.json with what; runs, ledgers, pipelines (resolved), journals and first
-    (what first stages found) hold a folder for each dataset; measures, figures and tables hold a file for each.
+    (what first stages found) hold a folder for each dataset; measures, figures and tables hold a file for each. The
+    folders in `perturbed` are places of this sort too, one for each perturbation.
     """
 
     folder: Path
@@ -47,13 +48,23 @@ class Place:
                     raise InputError(
                         f"{self.folder} holds runs with {key}: {then}, and {now} is asked for now; give another folder"
                     )
+            if before.get("perturbations") and asked["perturbations"] and before.get("seed") != asked["seed"]:
+                raise InputError(
+                    f"{self.folder} holds runs perturbed with seed {before.get('seed')}, not {asked['seed']}; give "
+                    "another folder"
+                )
             for name, tables in before.get("systems", {}).items():
                 if name in asked["systems"] and _plain(asked["systems"][name]) != tables:
                     raise InputError(
                         f"{self.folder} holds runs of another pipeline called {name!r}; name the new one otherwise, or "
                         "give another folder"
                     )
-            asked = {**asked, "systems": {**before.get("systems", {}), **asked["systems"]}}
+            asked = {
+                **asked,
+                "systems": {**before.get("systems", {}), **asked["systems"]},
+                "perturbations": list(dict.fromkeys([*before.get("perturbations", []), *asked["perturbations"]])),
+                "seed": asked["seed"] if asked["perturbations"] else before.get("seed", asked["seed"]),
+            }
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise InputError(f"{self.folder} is not empty and holds no suite; give another folder")
         self.write_json("suite.json", asked)

@@ -74,6 +74,10 @@ def _parts(results: Results, place: Place) -> Iterator[Part]:
     if costs.rows:
         saved = _saved(place, "costs", costs, results.costs_sheet(exact=True))
         yield Part(costs.title, costs, None, (*saved, *(f"ledgers/{_file(o.title)}/" for o in results.found.values())))
+    robust = results.robustness_sheet()
+    if robust.rows:
+        saved = _saved(place, "robustness", robust, results.robustness_sheet(exact=True))
+        yield Part(robust.title, robust, None, (*saved, "perturbed/", *measures))
     for one in results.found.values():
         name, sources = _file(one.title), (f"measures/{_file(one.title)}.csv", f"runs/{_file(one.title)}/")
         chart(one.evaluations, one.measure, place.path("figures", f"{name}.png"), results.baseline, seed=results.seed)

@@ -14,6 +14,7 @@ from rerank.evaluate import Evaluation
 from rerank.report import Sheet, Summary, changes, changes_sheet, differences_sheet, numbers_sheet, summarise
 from rerank.report.ledger import duration, si
 from rerank.suite.costs import Cost
+from rerank.suite.robustness import Robustness, robustness_sheet
 from rerank.suite.suites import Suite
 from rerank.types import Scores
 
@@ -29,12 +30,14 @@ class DatasetResult:
         evaluations: system -> values.
         costs: system -> bill.
         moved: a table for each system but the baseline: queries most helped and hurt.
+        robust: what perturbations did to each system.
     """
 
     title: str
     evaluations: Mapping[str, Evaluation]
     costs: Mapping[str, Cost]
     moved: tuple[Sheet, ...]
+    robust: tuple[Robustness, ...] = ()
 
     @property
     def measure(self) -> str:
@@ -53,6 +56,7 @@ class DatasetResult:
         runs: Mapping[str, Scores],
         costs: Mapping[str, Cost],
         baseline: str,
+        robust: tuple[Robustness, ...] = (),
     ) -> DatasetResult:
         """From the runs, with what moved between the baseline and each of the others."""
         measure = next(iter(evaluations.values())).measures[0]
@@ -63,7 +67,7 @@ class DatasetResult:
             both, two = (evaluations[baseline], evaluations[name]), (runs[baseline], runs[name])
             found = changes(both, two, dataset.qrels, measure, top=int(cutoff[1]) if cutoff else 10)
             moved.append(changes_sheet(name, baseline, measure, found, texts))
-        return cls(dataset.name, evaluations, costs, tuple(moved))
+        return cls(dataset.name, evaluations, costs, tuple(moved), robust)
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,11 @@ class Results:
             "stages keep no bill."
         )
         return Sheet("Cost of reranking", head, rows, caption, labels=2)
+
+    def robustness_sheet(self, *, exact: bool = False) -> Sheet:
+        """What perturbations did; without rows when there were none."""
+        found = {one.title: one.robust for one in self.found.values()}
+        return robustness_sheet(found, {one.title: one.measure for one in self.found.values()}, self.seed, exact=exact)
 
     def _counted(self) -> Iterator[tuple[str, Mapping[str, float]]]:
         """What counts as one dataset in the mean over all: (label, system -> mean)."""

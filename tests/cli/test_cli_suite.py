@@ -87,9 +87,9 @@ def test_means_are_those_of_the_runs_and_the_same_documents_are_retrieved_for_al
 
 
 def test_the_same_command_goes_on_where_it_was_stopped(command, folder, pipeline, tmp_path, monkeypatch):
-    from rerank.suite import running
+    from rerank.suite import system
 
-    output, runs, written = tmp_path / "out", [], running.write_run
+    output, runs, written = tmp_path / "out", [], system.write_run
 
     def stop(path, *rest):
         if path.parent.name == "two" and path.name == "tiny.trec":
@@ -98,11 +98,11 @@ def test_the_same_command_goes_on_where_it_was_stopped(command, folder, pipeline
         written(path, *rest)
 
     base = ["suite", folder, "--pipeline", pipeline, "--output", output]
-    monkeypatch.setattr(running, "write_run", stop)
+    monkeypatch.setattr(system, "write_run", stop)
     stopped = command(*base)
     assert (stopped.exit_code, runs.count("first-stage.trec"), runs.count("tiny.trec")) == (130, 2, 1)
     assert "the same command goes on from there" in stopped.stderr
-    monkeypatch.setattr(running, "write_run", written)
+    monkeypatch.setattr(system, "write_run", written)
     resumed = command(*base)
 
     assert resumed.exit_code == 0
@@ -135,6 +135,65 @@ def test_systems_with_the_same_reranker_ask_it_once(command, folder, pipeline, t
     command("suite", folder / "one", "--pipeline", more, "--output", alone, "--quiet")
     runs = [place / "runs" / "one" / "more.trec" for place in (output, alone)]
     assert runs[0].read_bytes() == runs[1].read_bytes()
+
+
+def test_perturbations_are_run_and_reported_and_what_is_known_is_not_asked_again(
+    command, refused, folder, pipeline, tmp_path
+):
+    output, qrels = tmp_path / "out", folder / "one" / "qrels" / "test.tsv"
+    qrels.write_text(qrels.read_text().replace("\t1\n", "\t0\n"))  # one word of two is not enough
+    base = ["suite", folder / "one", "--pipeline", pipeline, "--output", output]
+    names = ["typo-swap", "query-words", "reversed", "double", "stuffing"]
+
+    result = command(*base, "--perturb", "typo-swap,query-words", "--perturb", "reversed double stuffing", "--json")
+
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["robustness"]["one"]
+    assert [(one["system"], one["kind"]) for one in found] == [
+        *(("first-stage", name) for name in ("typo-swap", "query-words", "double")),
+        *(("tiny", name) for name in names),
+    ]
+    rows = {
+        (row["system"], row["perturbation"]): row
+        for row in csv.DictReader((output / "tables" / "robustness.csv").read_text().splitlines())
+    }
+    # a judge of single documents does not see their order: the same bytes, and no question is asked twice
+    backwards = output / "perturbed" / "reversed"
+    run = output / "runs" / "one" / "tiny.trec"
+    assert (backwards / "runs" / "one" / "tiny.trec").read_bytes() == run.read_bytes()
+    bill = json.loads((backwards / "ledgers" / "one" / "tiny.2.json").read_text())
+    assert bill["journal_hits"] == bill["questions"] > 0
+    reversed_row = rows["tiny", "reversed"]
+    told = [float(reversed_row[name]) for name in ("change", "low", "high", "p", "Kendall's τ", "ranks moved")]
+    assert told == pytest.approx([0, 0, 0, 1, 1, 0])
+    assert rows["first-stage", "query-words"]["change"] == "0.0"  # BM25 counts words
+    stuffed = json.loads((output / "perturbed" / "stuffing" / "ledgers" / "one" / "tiny.2.json").read_text())
+    lines = (output / "perturbed" / "stuffing" / "changes" / "one" / "tiny.jsonl").read_text().splitlines()
+    attackers = [line["attacker"] for line in map(json.loads, lines) if line["attacker"]]
+    assert stuffed["questions"] - stuffed["journal_hits"] == len(attackers) > 0
+    assert rows["tiny", "stuffing"]["attackers after"] != ""
+    double = read_run(output / "perturbed" / "double" / "runs" / "one" / "tiny.trec")
+    assert max(map(len, double.values())) == 2 * max(map(len, read_run(run).values()))
+    assert "perturbed/" in (output / "report.html").read_text()
+
+    again = command(*base, "--perturb", "reversed")
+    assert "one: tiny, reversed: finished before" in again.stderr
+    assert "perturbed with seed 0, not 1" in refused(*base, "--perturb", "order", "--seed", 1)
+    assert "no perturbation is called 'tipos'; did you mean 'typos'?" in refused(*base, "--perturb", "tipos")
+
+
+def test_judgments_of_another_collection_are_refused(command, refused, folder, bm25, tmp_path):
+    qrels = folder / "two" / "qrels" / "test.tsv"
+    rows = qrels.read_text().splitlines()
+    qrels.write_text("\n".join([rows[0], "q1\tx9\t1", *rows[1:]]) + "\n")
+    base = ["suite", folder / "two", "--pipeline", bm25, "--output"]
+    assert "two lacks 1 of 41 judged documents, 'x9' for one" in command(*base, tmp_path / "out").stderr
+
+    qrels.write_text("\n".join([rows[0], "q1\tx9\t1", "q2\tx8\t1"]) + "\n")
+
+    assert "the judgments of dataset 'two' name no document of it: 'x8' and 1 more" in refused(
+        *base, tmp_path / "n", "-q"
+    )
 
 
 def test_what_a_benchmark_excludes_is_not_retrieved(command, collection, bm25, tmp_path, monkeypatch):
