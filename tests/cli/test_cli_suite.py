@@ -141,7 +141,7 @@ def test_perturbations_are_run_and_reported_and_what_is_known_is_not_asked_again
     command, refused, folder, pipeline, tmp_path
 ):
     output, qrels = tmp_path / "out", folder / "one" / "qrels" / "test.tsv"
-    qrels.write_text(qrels.read_text().replace("\t1\n", "\t0\n"))  # one word of two is not enough
+    qrels.write_text(re.sub(r"(d\d*[13579])\t\d", r"\1\t0", qrels.read_text()))  # some that attack
     base = ["suite", folder / "one", "--pipeline", pipeline, "--output", output]
     names = ["typo-swap", "query-words", "reversed", "double", "stuffing"]
 
