@@ -1,0 +1,111 @@
+"""The lists of a training run: examples in memory or on disk, of which a few documents may be drawn each epoch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch.utils.data import Dataset
+
+from rerank.errors import InputError
+from training.examples import Example, open_arrow
+
+__all__ = ["Lists", "Source", "sampled"]
+
+
+class Source(Protocol):
+    """Examples by their place: a list, or Arrow on disk."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def __getitem__(self, index: int, /) -> Example:
+        """One of them."""
+
+
+class _OnDisk:
+    def __init__(self, folder: Path) -> None:
+        self.rows = open_arrow(folder)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Example:
+        from training.examples.arrow import example_of
+
+        return example_of(self.rows[index])
+
+
+class Lists(Dataset[Example]):
+    """What a trainer reads, list by list.
+
+    Args:
+        source: examples, or a folder of Arrow that `write_arrow` made; it is not held in memory.
+        sample: draw so many documents of each list, anew in every epoch: one that is relevant (where there are
+            labels) and others that are not; None takes all.
+        seed: of what is drawn.
+
+    Raises:
+        InputError: when there is no example, or `sample` is below 2.
+    """
+
+    def __init__(self, source: Sequence[Example] | str | Path, *, sample: int | None = None, seed: int = 0) -> None:
+        self.source: Source = _OnDisk(Path(source)) if isinstance(source, str | Path) else source
+        if not len(self.source):
+            raise InputError("there is no example to train on")
+        if sample is not None and sample < 2:
+            raise InputError(f"sample={sample}; a list that teaches anything has at least 2 documents")
+        self.sample, self.seed, self.epoch = sample, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self.source[index]
+        if self.sample is None or len(example) <= self.sample:
+            return example
+        return sampled(example, self.sample, random.Random(f"{self.seed} {self.epoch} {index}"))
+
+    def all(self) -> Iterator[Example]:
+        """Whole, in order."""
+        return (self.source[index] for index in range(len(self.source)))
+
+
+def sampled(example: Example, count: int, choice: random.Random) -> Example:
+    """A few of an example's documents, in their order: one relevant one where there are labels, and irrelevant ones.
+
+    Args:
+        example: with more than `count` documents.
+        count: at least 2.
+        choice: draws.
+    """
+    places = range(len(example))
+    if example.relevance is None:
+        return _kept(example, sorted(choice.sample(places, count)))
+    relevant = [place for place in places if example.relevance[place] > 0]
+    others = [place for place in places if example.relevance[place] <= 0]
+    chosen = choice.sample(relevant, 1 if len(others) >= count - 1 and relevant else min(len(relevant), count))
+    return _kept(example, sorted(chosen + choice.sample(others, min(len(others), count - len(chosen)))))
+
+
+def _kept(example: Example, places: Sequence[int]) -> Example:
+    def of(values: tuple[Any, ...] | None) -> Any:
+        return None if values is None else tuple(values[place] for place in places)
+
+    new = {place: index for index, place in enumerate(places)}
+    order = None if example.order is None else tuple(new[place] for place in example.order if place in new)
+    pairs = None
+    if example.pairs is not None:
+        pairs = tuple((new[one], new[two], wins) for one, two, wins in example.pairs if one in new and two in new)
+    return replace(
+        example,
+        documents=of(example.documents),
+        relevance=of(example.relevance),
+        scores=of(example.scores),
+        doc_ids=of(example.doc_ids),
+        order=order,
+        pairs=pairs,
+    )

@@ -1,0 +1,179 @@
+"""From examples to what a loss compares scores with; and what is refused before the first step."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rerank.errors import InputError
+from rerank.registry import did_you_mean, unknown
+from training.examples import BadExample, Example
+from training.losses import LOSSES, Loss
+
+__all__ = ["Objective"]
+
+MADE_OF = {
+    "labels": ("relevance",),
+    "gains": ("relevance",),
+    "order": ("order", "scores", "relevance"),
+    "scores": ("scores",),
+    "preferences": ("pairs",),
+    "tokens": ("order", "scores", "relevance"),
+}
+"""What a loss reads -> the labels of examples that it can be made of; the first that an example has is taken."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss, and what of the examples it is given.
+
+    Args:
+        loss: a name in `training.losses.LOSSES`.
+        options: of the loss, such as {"temperature": 2.0}.
+        target: "relevance", "scores" or "order", for losses that only need an order; by default a teacher's order where
+            there is one, else a teacher's scores, else labels.
+        relevant: grades from this on are labels of 1, others of 0, for losses that read labels; by default grades above
+            1 are refused.
+        most: documents in a list, at most; a longer list is refused, because the whole list is in memory.
+
+    Raises:
+        UnknownName: when there is no such loss.
+        InputError: when options or target do not fit the loss.
+    """
+
+    loss: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
+    relevant: float | None = None
+    most: int = 256
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise unknown("loss", self.loss, LOSSES)
+        if (reads := LOSSES[self.loss].reads) not in MADE_OF:
+            raise InputError(f"loss {self.loss!r} reads {reads}, which no trainer of lists has; see docs/losses.md")
+        for option in self.options:
+            if option not in (known := _options(LOSSES[self.loss])):
+                raise InputError(f"loss {self.loss!r} has no option {option!r}{did_you_mean(option, known)}")
+        if self.target is not None and self.target not in MADE_OF[reads]:
+            kinds = " or ".join(map(repr, MADE_OF[reads]))
+            raise InputError(f"target={self.target!r}, but loss {self.loss!r} is made of {kinds}")
+        if self.relevant is not None and reads != "labels":
+            raise InputError(f"relevant={self.relevant}, but loss {self.loss!r} does not read labels; leave it out")
+
+    @property
+    def reads(self) -> str:
+        """What the loss learns from."""
+        return LOSSES[self.loss].reads
+
+    def check(self, examples: Iterable[Example]) -> int:
+        """See that all examples can be trained on, before any work is done.
+
+        Returns:
+            How many there are.
+
+        Raises:
+            BadExample: the first that cannot, with its file and line, and how many more there are.
+        """
+        first: BadExample | None = None
+        bad = count = 0
+        for count, example in enumerate(examples, start=1):  # noqa: B007
+            try:
+                self._check(example)
+            except BadExample as error:
+                first, bad = first or error, bad + 1
+        if first is not None:
+            more = f" ({bad:,} of {count:,} examples are refused)" if bad > 1 else ""
+            raise BadExample(first.reason, f"{first.detail}{more}", first.where)
+        return count
+
+    def tensors(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """What the loss compares scores with: `target`, `mask`, and `relevance` where it is wanted: [lists, docs]."""
+        width = max(map(len, examples))
+        mask = torch.arange(width) < torch.tensor([len(example) for example in examples])[:, None]
+        if self.reads == "preferences":
+            return {"target": _preferences(examples, width), "mask": mask}
+        found = {"target": _padded([self._target(example) for example in examples], width), "mask": mask}
+        if self.loss == "margin-mse" and all(example.relevance is not None for example in examples):
+            found["relevance"] = _padded([example.relevance or () for example in examples], width)
+        return found
+
+    def of_scores(self, scores: Tensor, mask: Tensor, target: Tensor, **more: Tensor) -> Tensor:
+        """The mean loss of a batch's lists.
+
+        Args:
+            scores: of all documents, list by list, float [texts].
+            mask, target: of `tensors`.
+            more: what else it gave.
+        """
+        lists = scores.new_zeros(mask.shape).masked_scatter(mask, scores)
+        return LOSSES[self.loss](lists, target, mask, **self.options, **more).mean()
+
+    def _made_of(self, example: Example) -> str:
+        kinds = MADE_OF[self.reads] if self.target is None else (self.target,)
+        found = next((kind for kind in kinds if getattr(example, kind) is not None), None)
+        if found is None:
+            carries = ", ".join(sorted(example.labels)) or "no labels"
+            raise BadExample(
+                "labels of the wrong kind",
+                f"loss {self.loss!r} needs {' or '.join(kinds)}; this example has {carries}",
+                example.where,
+            )
+        return found
+
+    def _target(self, example: Example) -> Sequence[float]:
+        kind = self._made_of(example)
+        values: Sequence[float] = getattr(example, kind)
+        if kind == "order":
+            places = {index: rank for rank, index in enumerate(values)}
+            return [-float(places[index]) for index in range(len(example))]
+        if self.relevant is not None:
+            return [float(value >= self.relevant) for value in values]
+        return values
+
+    def _check(self, example: Example) -> None:
+        if len(example) > self.most:
+            detail = f"{len(example)} documents, over most={self.most}; draw some with 'sample', or allow more"
+            raise BadExample("too many documents", detail, example.where)
+        kind = self._made_of(example)
+        if self.reads == "preferences":
+            return
+        values = self._target(example)
+        if any(not math.isfinite(value) for value in values):
+            raise BadExample("teacher score is no number", f"{list(values)}", example.where)
+        if self.reads in ("labels", "gains") and min(values) < 0:
+            raise BadExample("labels of the wrong kind", f"grade {min(values)} is below 0", example.where)
+        if self.reads == "labels" and max(values) > 1:
+            detail = f"{kind} {max(values)} is above 1 for loss {self.loss!r}; say relevant=1 to count it as 1"
+            raise BadExample("labels of the wrong kind", detail, example.where)
+
+
+def _options(loss: Loss) -> list[str]:
+    run = loss.run
+    fixed = run.keywords if isinstance(run, partial) else {}
+    parameters = inspect.signature(run).parameters.values()
+    return [
+        each.name
+        for each in parameters
+        if each.kind is each.KEYWORD_ONLY and each.name not in fixed and each.name != "relevance"
+    ]
+
+
+def _padded(rows: Sequence[Sequence[float]], width: int) -> Tensor:
+    return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows])
+
+
+def _preferences(examples: Sequence[Example], width: int) -> Tensor:
+    """[lists, docs, docs] with NaN where nothing was asked."""
+    table = torch.full((len(examples), width, width), math.nan)
+    for index, example in enumerate(examples):
+        for one, two, wins in example.pairs or ():
+            table[index, one, two] = wins
+    return table

@@ -1,0 +1,192 @@
+"""A training run as a TOML file: the student, what it learns from, how long, and how it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rerank import config
+from rerank.errors import ConfigError, InputError
+from rerank.registry import unknown
+from training.objective import Objective
+from training.students.student import Lora
+
+__all__ = ["Development", "Recipe", "Schedule", "StudentTable", "find", "names"]
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class StudentTable:
+    """What is trained.
+
+    Args:
+        kind: a name in `training.students.KINDS`.
+        model: the checkpoint to start from: name, hub id or folder.
+        options: of that kind of student, such as {"max_tokens": 256}.
+        lora: train adapters; None trains all weights.
+    """
+
+    kind: str
+    model: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    lora: Lora | None = None
+
+
+@dataclass(frozen=True)
+class Development:
+    """What is measured while training.
+
+    Args:
+        dataset: with queries, documents and judgments.
+        run: the TREC run that is reranked.
+        split: of the dataset.
+        cutoff: the best so many of each query.
+        measures: by ir-measures names; the first decides which checkpoint is best.
+    """
+
+    dataset: str
+    run: Path
+    split: str | None = None
+    cutoff: int = 100
+    measures: tuple[str, ...] = ("nDCG@10", "RR@10")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, and how.
+
+    Args:
+        epochs: over all examples; may be a fraction.
+        max_steps: stop after so many optimiser steps; None: after the epochs.
+        lists: in a batch of one process.
+        accumulate: batches to an optimiser step.
+        learning_rate, weight_decay, clip: of AdamW; gradients longer than `clip` are shortened to it.
+        optimizer: a name of transformers' `OptimizerNames`, such as "adamw_torch" or "adafactor".
+        scheduler: of transformers: "linear", "cosine", "constant", "constant_with_warmup" …
+        warmup: optimiser steps, or below 1 a share of all.
+        dtype: "bfloat16" trains in mixed precision.
+        gradient_checkpointing: compute activations twice, and keep few.
+        evaluate_every, save_every: optimiser steps; None: once an epoch.
+        keep: checkpoints that are kept.
+        patience: stop when the first measure has not become better for so many evaluations; None: never.
+        log_every: optimiser steps between points of the curves.
+        sample: draw so many documents of each list in each epoch; None: all.
+        seed: of new weights, order, dropout, and what is drawn.
+        fsdp: of transformers, such as "full_shard auto_wrap", under torchrun.
+
+    Raises:
+        InputError: when a number is out of range.
+    """
+
+    epochs: float = 1.0
+    max_steps: int | None = None
+    lists: int = 16
+    accumulate: int = 1
+    learning_rate: float = 2e-5
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    optimizer: str = "adamw_torch"
+    scheduler: str = "linear"
+    warmup: float = 0.1
+    dtype: str = "float32"
+    gradient_checkpointing: bool = False
+    evaluate_every: int | None = None
+    save_every: int | None = None
+    keep: int = 2
+    patience: int | None = None
+    log_every: int = 10
+    sample: int | None = None
+    seed: int = 0
+    fsdp: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "lists", "accumulate", "learning_rate", "keep", "log_every"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name}={getattr(self, name)}; it must be above 0")
+        for name in ("max_steps", "evaluate_every", "save_every", "patience"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"{name}={value}; it must be at least 1")
+        if self.dtype not in DTYPES:
+            raise unknown("dtype", self.dtype, DTYPES)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All of a training run but its output.
+
+    Args:
+        student: what is trained.
+        objective: the loss and what it reads; see `training.objective.Objective`.
+        schedule: how long, and how.
+        examples: what it is trained on: a folder of Arrow, or a file or dataset as `rerank examples` reads it.
+        development: what is measured while training; None: nothing.
+        description: one line for a person who chooses.
+        source: the paper or repository that it comes from.
+        teacher: who made the teacher's labels, for the model card.
+    """
+
+    student: StudentTable
+    objective: Objective
+    schedule: Schedule = Schedule()
+    examples: Path | None = None
+    development: Development | None = None
+    description: str = ""
+    source: str = ""
+    teacher: str = ""
+
+
+def names() -> list[str]:
+    """The recipes that ship, sorted."""
+    return sorted(path.name.removesuffix(".toml") for path in _shelf().iterdir() if path.name.endswith(".toml"))
+
+
+@cache
+def table(name: str) -> dict[str, Any]:
+    """The TOML of a recipe that ships, or of a file.
+
+    Raises:
+        UnknownName: when no recipe has the name.
+        FileError: when the file cannot be read.
+    """
+    if name.endswith(".toml"):
+        return config.table(name)
+    if name not in names():
+        raise unknown("recipe", name, names())
+    return config.parse((_shelf() / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml")
+
+
+def find(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by the name of one that ships, or from a file.
+
+    Args:
+        name: of a recipe, or a path that ends in .toml.
+        changes: "table.key" -> value, in place of what is written, such as {"schedule.lists": 8}.
+
+    Raises:
+        UnknownName, FileError: as of `table`.
+        ConfigError: when a key or a value cannot be; names the place.
+    """
+    values = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table(name).items()}
+    for path, value in (changes or {}).items():
+        _put(values, path, value)
+    return config.build(Recipe, values, name)
+
+
+def _put(values: dict[str, Any], path: str, value: Any) -> None:
+    *above, key = path.split(".")
+    for part in above:
+        inner = values.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{path}: {part!r} is no table")
+        copied = dict(inner)  # what is cached stays as it is
+        values[part], values = copied, copied
+    values[key] = value
+
+
+def _shelf() -> Any:
+    return files("rerank") / "catalog" / "training"

@@ -1,0 +1,272 @@
+"""A training run from its recipe: checked first, resumed where it stopped, written as a model that loads anywhere."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rerank.errors import FileError, InputError
+from rerank.io.atomic import atomic_write
+from training import evaluation
+from training.examples import Example, open_arrow, write_arrow
+from training.lists import Lists
+from training.recipe import Recipe, find, names
+from training.students import checked, student_of
+
+if TYPE_CHECKING:
+    from training.trainer import ListTrainer
+
+__all__ = ["Trained", "find", "names", "run_training"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a run.
+
+    Args:
+        folder: the model.
+        steps: of the optimiser, in all.
+        resumed: the step that it went on from; 0 when it started anew.
+        loss: the mean training loss.
+        measures: name -> value of the model that was written.
+        seconds: of this process.
+    """
+
+    folder: Path
+    steps: int
+    resumed: int
+    loss: float
+    measures: dict[str, float]
+    seconds: float
+
+
+def run_training(
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    examples: Sequence[Example] | str | Path | None = None,
+    development: evaluation.Development | None = None,
+    say: Say = lambda line: None,
+) -> Trained:
+    """Train, and write the model with its card, its curves and its log.
+
+    The same call goes on from the last complete checkpoint in `output/checkpoints`.
+
+    Args:
+        recipe: what to do.
+        output: folder of the model; made when missing. One that holds a model of another recipe is refused.
+        examples: in place of the recipe's: a list of them, or where they are.
+        development: in place of the recipe's.
+        say: is told what happens, a line at a time.
+
+    Raises:
+        BadExample: when an example cannot be trained on, before the first step.
+        InputError: when parts do not fit together.
+        FileError: when files are missing, or the output belongs to another run.
+        MissingExtra: when a package is not installed.
+    """
+    started, output = time.perf_counter(), Path(output)
+    _check_student(recipe)
+    if recipe.schedule.patience is not None and development is None and recipe.development is None:
+        raise InputError(f"patience={recipe.schedule.patience} without [development], which would be measured")
+    _claim(output, recipe)
+    lists = _lists(recipe, examples, output)
+    count = recipe.objective.check(lists.all())
+    development = development or _development(recipe)
+    say(f"{count:,} lists, loss {recipe.objective.loss}")
+    trainer = _trainer(recipe, output, lists, development)
+    say(f"{recipe.student.kind}: {trainer.student.execution}")
+    resumed = _train(trainer, output, say)
+    measures = _measures(trainer)
+    seconds = time.perf_counter() - started
+    if trainer.is_world_process_zero():
+        _write(recipe, trainer, output, count, measures, seconds)
+    state = trainer.state
+    loss = next((entry["train_loss"] for entry in reversed(state.log_history) if "train_loss" in entry), 0.0)
+    return Trained(output, state.global_step, resumed, loss, measures, seconds)
+
+
+def _check_student(recipe: Recipe) -> None:
+    """See that student and loss belong together before a model is loaded."""
+    kind = checked(recipe.student)
+    wants = "tokens" if recipe.objective.reads == "tokens" else "lists"
+    if kind.wants != wants:
+        raise InputError(
+            f"a {recipe.student.kind} learns from losses over {kind.wants}, and {recipe.objective.loss!r} is one over "
+            f"{wants}; see docs/losses.md"
+        )
+
+
+def _claim(output: Path, recipe: Recipe) -> None:
+    """Refuse a folder that holds another run; note this one there."""
+    said = json.dumps(asdict(recipe), default=str, indent=2, sort_keys=True)
+    note = output / "recipe.json"
+    if note.exists():
+        if note.read_text(encoding="utf-8") != said:
+            raise FileError(f"{output} holds a run of another recipe ({note}); give another folder, or remove it")
+        return
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileError(f"{output} exists and holds no training run; give another folder")
+    output.mkdir(parents=True, exist_ok=True)
+    with atomic_write(note, "w") as file:
+        file.write(said)
+
+
+def _lists(recipe: Recipe, examples: Sequence[Example] | str | Path | None, output: Path) -> Lists:
+    source = recipe.examples if examples is None else examples
+    if source is None:
+        raise InputError("there is nothing to train on; name the examples (--examples, or 'examples' in the recipe)")
+    if isinstance(source, str | Path) and not (Path(source) / "state.json").is_file():
+        source = _as_arrow(source, output / "examples")
+    return Lists(source, sample=recipe.schedule.sample, seed=recipe.schedule.seed)
+
+
+def _as_arrow(source: str | Path, folder: Path) -> Path:
+    """What is not Arrow becomes Arrow once, beside the model: a stream has no places to shuffle."""
+    if not folder.exists():
+        from training.examples.formats import read_examples
+
+        write_arrow(read_examples(source, strict=True), folder)
+    open_arrow(folder)
+    return folder
+
+
+def _development(recipe: Recipe) -> evaluation.Development | None:
+    if recipe.development is None:
+        return None
+    from rerank.datasets import Dataset
+    from rerank.io import read_run
+
+    asked = recipe.development
+    scores = read_run(asked.run)
+    dataset = Dataset.load(asked.dataset, asked.split)
+    return evaluation.Development(dataset.rankings(scores, asked.cutoff), dataset.qrels, asked.measures)
+
+
+def _trainer(recipe: Recipe, output: Path, lists: Lists, development: evaluation.Development | None) -> ListTrainer:
+    import torch
+    import transformers
+
+    from training.trainer import ListTrainer
+
+    schedule = recipe.schedule
+    transformers.set_seed(schedule.seed)
+    student = student_of(recipe.student)
+    if schedule.gradient_checkpointing:
+        student.gradient_checkpointing_enable()
+    measured = development is not None
+    every = "steps" if schedule.evaluate_every else "epoch"
+    saved = "steps" if schedule.save_every or schedule.evaluate_every else "epoch"
+    best = {"load_best_model_at_end": True, "metric_for_best_model": development.measures[0]} if development else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        args = transformers.TrainingArguments(
+            output_dir=str(output / "checkpoints"),
+            num_train_epochs=schedule.epochs,
+            max_steps=schedule.max_steps or -1,
+            per_device_train_batch_size=schedule.lists,
+            gradient_accumulation_steps=schedule.accumulate,
+            learning_rate=schedule.learning_rate,
+            weight_decay=schedule.weight_decay,
+            max_grad_norm=schedule.clip,
+            optim=schedule.optimizer,
+            lr_scheduler_type=schedule.scheduler,
+            warmup_steps=schedule.warmup,
+            bf16=schedule.dtype == "bfloat16",
+            eval_strategy=every if measured else "no",
+            eval_steps=schedule.evaluate_every,
+            save_strategy=saved,
+            save_steps=schedule.save_every or schedule.evaluate_every or 500,
+            save_total_limit=schedule.keep,
+            logging_steps=schedule.log_every,
+            seed=schedule.seed,
+            fsdp=schedule.fsdp,
+            use_cpu=not torch.cuda.is_available(),
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            **best,
+        )
+    patience = [] if schedule.patience is None else [transformers.EarlyStoppingCallback(schedule.patience)]
+    return ListTrainer(student, args, lists, recipe.objective, development=development, callbacks=patience)
+
+
+def _train(trainer: ListTrainer, output: Path, say: Say) -> int:
+    from training.trainer import last_complete
+
+    trainer.remove_callback(_printer())
+    checkpoint = last_complete(output / "checkpoints")
+    step = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+    if checkpoint is not None:
+        say(f"goes on from step {step}")
+    trainer.add_callback(_teller(say))
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return step
+
+
+def _printer() -> Any:
+    from transformers import PrinterCallback
+
+    return PrinterCallback
+
+
+def _teller(say: Say) -> Any:
+    """Says what transformers logs, in a line."""
+    from transformers import TrainerCallback
+
+    class Teller(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+            shown = {key: value for key, value in (logs or {}).items() if key == "loss" or key.startswith("eval_")}
+            if shown and state.is_world_process_zero:
+                values = ", ".join(f"{key.removeprefix('eval_')} {value:.4f}" for key, value in shown.items())
+                say(f"step {state.global_step:,} of {state.max_steps:,}: {values}")
+
+    return Teller()
+
+
+def _measures(trainer: ListTrainer) -> dict[str, float]:
+    """Of the model that is written."""
+    if trainer.development is None:
+        return {}
+    return {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
+
+
+def _write(
+    recipe: Recipe, trainer: ListTrainer, output: Path, count: int, measures: dict[str, float], seconds: float
+) -> None:
+    from training.card import Facts, card
+    from training.curves import draw_curves
+
+    student = trainer.student
+    student.finish(output)
+    asked = recipe.development
+    facts = Facts(
+        name=output.name,
+        student=f"{recipe.student.kind}, started from {Path(recipe.student.model).name}, {student.execution}",
+        data=f"{count:,} lists{f' from {recipe.examples.name}' if recipe.examples else ''}",
+        teacher=recipe.teacher,
+        objective=f"{recipe.objective.loss} {dict(recipe.objective.options) or ''}".strip(),
+        schedule={key: value for key, value in asdict(recipe.schedule).items() if value is not None},
+        measures=measures,
+        measured_on="" if asked is None else f"{asked.dataset}, {asked.run.name}, the best {asked.cutoff}",
+        cost={
+            "optimiser steps": trainer.state.global_step,
+            "seconds": round(seconds, 1),
+            "processes": trainer.args.world_size,
+            "device": str(trainer.args.device),
+            **trainer.cut,
+        },
+        use=student.use(output.name),
+    )
+    (output / "README.md").write_text(card(facts), encoding="utf-8")
+    log = trainer.state.log_history
+    (output / "training.json").write_text(json.dumps({**facts.as_dict(), "log": log}, indent=2), encoding="utf-8")
+    draw_curves(log, output / "curves.png")

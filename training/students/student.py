@@ -1,0 +1,220 @@
+"""What a trainer asks of a student: to read examples, to score lists, to be saved and loaded."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from rerank.engine.loading import quiet
+from rerank.errors import InputError
+from rerank.registry import extra_for, unknown
+from training.examples import Example
+
+__all__ = ["Lora", "Student", "kept_randomness", "quantized", "with_lora"]
+
+QUANTIZATIONS = ("8bit", "4bit")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters in place of full fine-tuning (https://arxiv.org/abs/2106.09685).
+
+    Args:
+        rank: r.
+        alpha: the update is scaled by alpha / r.
+        dropout: on what goes into an adapter.
+        targets: names of the modules that get one; "all-linear": all linear layers but the output head.
+        quantize: "4bit" (NF4) or "8bit": the frozen weights, through bitsandbytes: QLoRA
+            (https://arxiv.org/abs/2305.14314).
+
+    Raises:
+        InputError: when a number is out of range.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ("all-linear",)
+    quantize: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise InputError(f"rank={self.rank}; an adapter has at least rank 1")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout={self.dropout}; it must be from 0 to below 1")
+        if self.quantize not in (None, *QUANTIZATIONS):
+            raise unknown("quantisation", str(self.quantize), QUANTIZATIONS)
+
+
+class Student(nn.Module, ABC):
+    """A model of transformers, how it reads a list, and how it scores one.
+
+    Args:
+        model: of transformers, or of peft around one.
+        tokenizer: its own.
+
+    Attributes:
+        wants: which losses it can be trained with: those over "lists" or those over "tokens".
+    """
+
+    wants: ClassVar[str] = "lists"
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.model, self.tokenizer = model, tokenizer
+
+    @property
+    def core(self) -> Any:
+        """transformers' model, with adapters inside where there are any."""
+        return self.model.get_base_model() if self.adapted else self.model
+
+    @property
+    def adapted(self) -> bool:
+        """Whether LoRA adapters are trained, and nothing else."""
+        return hasattr(self.model, "peft_config") and hasattr(self.model, "get_base_model")
+
+    @property
+    def config(self) -> Any:
+        """transformers' config; its Trainer asks for it."""
+        return self.core.config
+
+    @property
+    def _no_split_modules(self) -> Any:
+        """The layers that FSDP keeps whole."""
+        return getattr(self.core, "_no_split_modules", None)
+
+    @property
+    def execution(self) -> str:
+        """How it runs, for the card."""
+        return "padded"
+
+    def use(self, name: str) -> str:
+        """How what was written is loaded, for the card."""
+        return f'from rerank import Reranker\n\nreranker = Reranker("{name}")'
+
+    @abstractmethod
+    def read(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Examples as `forward` wants them; what does not fit is cut, and counted in `cut`."""
+
+    @abstractmethod
+    def forward(self, **inputs: Tensor) -> Any:
+        """Scores of a batch's documents, one after the other: float [texts]."""
+
+    def scores_of(self, outputs: Any) -> Tensor:
+        """The scores in what `forward` gave: float [texts]."""
+        scores: Tensor = outputs
+        return scores
+
+    def gradient_checkpointing_enable(self) -> None:
+        """Compute activations again in the backward pass, instead of keeping them."""
+        core = self.core
+        if hasattr(core, "activation_checkpointing_enable"):  # what transformers calls it from 5.24 on
+            core.activation_checkpointing_enable({"use_reentrant": False})
+        else:
+            core.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if self.adapted:
+            self.core.enable_input_require_grads()
+
+    def save(self, folder: str | Path, state: dict[str, Tensor] | None = None) -> None:
+        """Write it as transformers (or peft) does, with its tokenizer.
+
+        Args:
+            folder: made when missing.
+            state: its weights, where they are gathered from several processes.
+        """
+        inner = None if state is None else {name.removeprefix("model."): value for name, value in state.items()}
+        with quiet():
+            self.model.save_pretrained(folder, state_dict=inner)
+        self.tokenizer.save_pretrained(folder)
+
+    def restore(self, folder: str | Path) -> None:
+        """Take over the weights that `save` wrote."""
+        if self.adapted:
+            from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
+
+            set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device="cpu"))
+            return
+        with quiet(), kept_randomness():
+            saved = type(self.model).from_pretrained(folder, dtype=self.model.dtype)
+        self.model.load_state_dict(saved.state_dict())
+
+    def finish(self, folder: str | Path) -> None:
+        """Write what users load: adapters are merged, and lie beside in `adapter`."""
+        folder = Path(folder)
+        if not self.adapted:
+            self.save(folder)
+            return
+        self.save(folder / "adapter")
+        with quiet():
+            self.model.merge_and_unload().save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def kept_randomness() -> Iterator[None]:
+    """Loading draws weights that it then overwrites; training must not notice."""
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def with_lora(model: Any, lora: Lora | None, *, heads: Sequence[str] = ()) -> Any:
+    """A model with adapters.
+
+    Args:
+        model: of transformers.
+        lora: None leaves it as it is.
+        heads: modules that are trained whole and saved with the adapters, because they are new.
+
+    Raises:
+        MissingExtra: when peft is not installed.
+    """
+    if lora is None:
+        return model
+    try:
+        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    except ModuleNotFoundError as error:
+        raise extra_for("LoRA", "peft") from error
+    targets = "all-linear" if lora.targets == ("all-linear",) else list(lora.targets)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        modules_to_save=list(heads) or None,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # what peft still calls transformers' switches
+        if lora.quantize is not None:
+            model = prepare_model_for_kbit_training(model)  # type: ignore[no-untyped-call]
+        return get_peft_model(model, config)
+
+
+def quantized(lora: Lora | None, dtype: str) -> dict[str, Any]:
+    """What `from_pretrained` is told for QLoRA.
+
+    Raises:
+        MissingExtra: when bitsandbytes is not installed.
+    """
+    if lora is None or lora.quantize is None:
+        return {}
+    if find_spec("bitsandbytes") is None:
+        raise extra_for(f"quantize={lora.quantize!r}", "bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    if lora.quantize == "8bit":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    compute = getattr(torch, dtype)
+    four = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
+    return {"quantization_config": four}
