@@ -18,7 +18,8 @@ def wordpiece(folder: Path) -> Any:
     """BERT's tokenizer over a few words."""
     folder.mkdir(exist_ok=True, parents=True)
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    return transformers.BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=64)
+    vocabulary = {word: index for index, word in enumerate(VOCABULARY)}  # a vocab_file would be ignored
+    return transformers.BertTokenizerFast(vocab=vocabulary, model_max_length=64)
 
 
 def enlarge(model: nn.Module) -> None:
