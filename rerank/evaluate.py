@@ -26,7 +26,7 @@ from rerank.registry import unknown
 from rerank.significance import LEVEL, RESAMPLES, SEED, Comparison, Interval, holm, interval, paired
 from rerank.types import LARGEST_RELEVANCE, Qrels, Ranking, Run, Scores
 
-__all__ = ["Comparison", "Evaluation", "Interval", "compare", "evaluate", "holm", "interval", "order"]
+__all__ = ["Comparison", "Evaluation", "Interval", "compare", "evaluate", "holm", "interval", "order", "with_judged"]
 
 _EXAMPLES = "measures are written like nDCG@10, RR(rel=2)@10, AP(rel=2), R@100, Judged@10"
 
@@ -123,6 +123,12 @@ def compare(
     """
     ours, theirs = evaluation.values(measure), baseline.values(measure)
     return paired(ours, theirs, level=level, resamples=resamples, seed=seed)
+
+
+def with_judged(measures: Sequence[str]) -> list[str]:
+    """The measures, and for each cutoff among them how much of the list above it was judged."""
+    cutoffs = [match[1] for name in measures if (match := re.search(r"@(\d+)$", name))]
+    return list(dict.fromkeys([*measures, *(f"Judged@{cutoff}" for cutoff in cutoffs)]))
 
 
 def _judgments(query_id: str, docs: Mapping[str, int]) -> dict[str, int]:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from rerank.report import Change, Sheet
     from rerank.types import Qrels, Scores
 
-__all__ = ["compare", "with_judged"]
+__all__ = ["compare"]
 
 Changed = tuple["list[Change]", "list[Change]"]
+Texts = tuple[Mapping[str, str], Mapping[str, str]]
 
 
 @click.command("compare")
@@ -68,9 +69,8 @@ def compare(
     by_query = None if csv_file is None else csv_file.with_suffix(f".queries{csv_file.suffix}")
     _check(runs, [latex, csv_file, by_query], qrels)
     judged, official = judgments_of(dataset, split, qrels)
-    asked = with_judged(split_measures(measures) or official)
-    found = _Compared(judged, runs, asked, queries, seed)
-    texts = _texts(dataset, split)
+    found = _Compared(judged, runs, split_measures(measures) or official, queries, seed)
+    texts = found.texts(dataset, split)
     if latex is not None:
         _write(latex, "\n".join(sheet.latex() for sheet in found.sheets(texts)))
     if csv_file is not None and by_query is not None:
@@ -81,23 +81,19 @@ def compare(
         screen.show(*(sheet.table() for sheet in found.sheets(texts)))
 
 
-def with_judged(measures: Sequence[str]) -> list[str]:
-    """The measures, and for each cutoff among them how much of the list above it was judged."""
-    cutoffs = [match[1] for name in measures if (match := re.search(r"@(\d+)$", name))]
-    return list(dict.fromkeys([*measures, *(f"Judged@{cutoff}" for cutoff in cutoffs)]))
-
-
 class _Compared:
     """The runs, evaluated; the first is the baseline."""
 
     def __init__(self, judged: Qrels, runs: Sequence[Path], measures: Sequence[str], queries: int, seed: int) -> None:
-        from rerank.evaluate import evaluate
+        from rerank.evaluate import evaluate, with_judged
         from rerank.io import read_run
         from rerank.report import summarise
 
+        measures = with_judged(measures)
         named = names_of(runs)
         self.judged, self.measure, self.queries = judged, measures[0], queries
         self.runs: dict[str, Scores] = {named[path]: read_run(path) for path in runs}
+        _check_documents(self.runs, judged)
         self.evaluations = {name: evaluate(judged, run, measures) for name, run in self.runs.items()}
         self.baseline = next(iter(self.runs))
         self.summary = summarise(self.evaluations, self.baseline, seed=seed)
@@ -112,11 +108,27 @@ class _Compared:
         top = int(cutoff[1]) if cutoff else 10
         return changes(both, runs, self.judged, self.measure, queries=self.queries, top=top)
 
-    def sheets(self, texts: Mapping[str, str]) -> list[Sheet]:
+    def texts(self, dataset: str | None, split: str | None) -> Texts:
+        """Of the queries, and of the documents that moved; none where there is no dataset."""
+        from rerank.datasets import Dataset
+
+        if dataset is None:
+            return {}, {}
+        loaded = Dataset.load(dataset, split)
+        moved = {one.doc_id for found in self.changes.values() for each in found for c in each for one in c.moved}
+        documents = loaded.source.find(moved) if moved else {}
+        return (
+            {query.query_id: query.text for query in loaded.queries},
+            {doc_id: document.full_text for doc_id, document in documents.items()},
+        )
+
+    def sheets(self, texts: Texts) -> list[Sheet]:
         """All tables, as a paper prints them."""
         from rerank.report import changes_sheet, differences_sheet
 
-        moved = [changes_sheet(name, self.baseline, self.measure, found, texts) for name, found in self.changes.items()]
+        moved = [
+            changes_sheet(name, self.baseline, self.measure, found, *texts) for name, found in self.changes.items()
+        ]
         return [differences_sheet(self.summary), *(moved if self.queries else [])]
 
     def numbers(self) -> Sheet:
@@ -152,11 +164,20 @@ def _check(runs: Sequence[Path], outputs: Sequence[Path | None], qrels: Path | N
             check_new_file(path, *runs, qrels, *outputs[:number])
 
 
-def _texts(dataset: str | None, split: str | None) -> dict[str, str]:
-    from rerank.datasets import Dataset
+def _check_documents(runs: Mapping[str, Scores], judged: Qrels) -> None:
+    """Refuse a run of another collection whose queries happen to be called alike.
 
-    queries = Dataset.load(dataset, split).queries if dataset is not None else []
-    return {query.query_id: query.text for query in queries}
+    Raises:
+        InputError: when none of its documents was judged for any query that it shares with the judgments.
+    """
+    for name, run in runs.items():
+        shared = [query_id for query_id in run if judged.get(query_id) and run[query_id]]
+        if shared and not any(run[query_id].keys() & judged[query_id].keys() for query_id in shared):
+            theirs, ours = next(iter(run[shared[0]])), next(iter(judged[shared[0]]))
+            raise InputError(
+                f"{name} ranks no judged document: for query {shared[0]!r} it has {theirs!r} …, the judgments have "
+                f"{ours!r} …; are both of the same collection?"
+            )
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ from rerank.report.efficiency import efficiency_markdown, efficiency_table
 from rerank.report.ledger import ledger_table
 from rerank.report.movement import before_after
 from rerank.report.probabilities import probability_markdown, probability_table
+from rerank.report.reliability import draw_reliability, reliability_of, reliability_sheet
 from rerank.report.sheet import Sheet
 from rerank.report.summary import Summary, summarise
 from rerank.report.tables import markdown, table
@@ -21,6 +22,7 @@ __all__ = [
     "changes_sheet",
     "chart",
     "differences_sheet",
+    "draw_reliability",
     "efficiency_markdown",
     "efficiency_table",
     "ledger_table",
@@ -29,6 +31,8 @@ __all__ = [
     "per_query_sheet",
     "probability_markdown",
     "probability_table",
+    "reliability_of",
+    "reliability_sheet",
     "summarise",
     "table",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from rerank.report.sheet import Sheet
 from rerank.types import Qrels, Run, Scores
 
 __all__ = ["Change", "Moved", "changes", "changes_sheet"]
+
+SHOWN = 70
+"""Characters of a document's text in a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ def changes_sheet(
     measure: str,
     found: tuple[Sequence[Change], Sequence[Change]],
     texts: Mapping[str, str] | None = None,
+    documents: Mapping[str, str] | None = None,
 ) -> Sheet:
     """The same as a table.
 
@@ -99,13 +104,14 @@ def changes_sheet(
         measure: and by what.
         found: what `changes` gave.
         texts: query_id -> text, where they are known.
+        documents: doc_id -> text, where they are known; their beginnings are shown.
     """
     shown = [("helped", change) for change in found[0]] + [("hurt", change) for change in found[1]]
     rows = [
         [
             kind,
             " ".join(filter(None, [change.query_id, (texts or {}).get(change.query_id)])),
-            "; ".join(map(str, change.moved)),
+            "; ".join(_with_text(moved, documents or {}) for moved in change.moved),
             f"{change.before:.4f}",
             f"{change.after:.4f}",
             f"{change.gain:+.4f}",
@@ -116,6 +122,11 @@ def changes_sheet(
     caption = "Documents with their relevance in brackets and their ranks before and after; –: not judged, not ranked."
     head = ["", "query", "documents that moved", "before", "after", "gain"]
     return Sheet(title, head, rows, caption if rows else "No query changed.", labels=3)
+
+
+def _with_text(moved: Moved, documents: Mapping[str, str]) -> str:
+    text = " ".join(documents.get(moved.doc_id, "").split())
+    return f"{moved} “{textwrap.shorten(text, SHOWN, placeholder=' …')}”" if text else str(moved)
 
 
 def _moved(query_id: str, runs: tuple[Run | Scores, Run | Scores], judged: Mapping[str, int], top: int) -> list[Moved]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 
-from rerank.report import Sheet, chart
+from rerank.report import Sheet, chart, draw_reliability
 from rerank.report.tables import escaped
 from rerank.suite.frontier import draw_frontier
 from rerank.suite.place import Place
@@ -74,6 +74,13 @@ def _parts(results: Results, place: Place) -> Iterator[Part]:
     if costs.rows:
         saved = _saved(place, "costs", costs, results.costs_sheet(exact=True))
         yield Part(costs.title, costs, None, (*saved, *(f"ledgers/{_file(o.title)}/" for o in results.found.values())))
+    if results.probabilities:
+        draw_reliability(results.probabilities, place.path("figures", "calibration.png"))
+        sheet = results.calibration_sheet()
+        runs = tuple(f"runs/{_file(title)}/" for title in results.probabilities)
+        saved = _saved(place, "calibration", sheet, results.calibration_sheet(exact=True))
+        yield Part("Probabilities against what happened", None, "figures/calibration.png", (*saved, *runs))
+        yield Part(sheet.title, sheet, None, (*saved, *runs))
     robust = results.robustness_sheet()
     if robust.rows:
         saved = _saved(place, "robustness", robust, results.robustness_sheet(exact=True))

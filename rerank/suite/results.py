@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rerank.datasets import Dataset
 from rerank.efficiency import efficiencies
 from rerank.errors import InputError
 from rerank.evaluate import Evaluation
-from rerank.report import Sheet, Summary, changes, changes_sheet, differences_sheet, numbers_sheet, summarise
+from rerank.report import (
+    Change,
+    Sheet,
+    Summary,
+    changes,
+    changes_sheet,
+    differences_sheet,
+    numbers_sheet,
+    reliability_sheet,
+    summarise,
+)  # fmt: skip
 from rerank.report.ledger import duration, si
+from rerank.report.reliability import Reliability
 from rerank.suite.costs import Cost
 from rerank.suite.robustness import Robustness, robustness_sheet
 from rerank.suite.suites import Suite
@@ -31,6 +42,7 @@ class DatasetResult:
         costs: system -> bill.
         moved: a table for each system but the baseline: queries most helped and hurt.
         robust: what perturbations did to each system.
+        probabilities: system -> how good they are, of systems whose scores were calibrated.
     """
 
     title: str
@@ -38,6 +50,7 @@ class DatasetResult:
     costs: Mapping[str, Cost]
     moved: tuple[Sheet, ...]
     robust: tuple[Robustness, ...] = ()
+    probabilities: Mapping[str, Reliability] = field(default_factory=dict)
 
     @property
     def measure(self) -> str:
@@ -56,18 +69,18 @@ class DatasetResult:
         runs: Mapping[str, Scores],
         costs: Mapping[str, Cost],
         baseline: str,
-        robust: tuple[Robustness, ...] = (),
     ) -> DatasetResult:
         """From the runs, with what moved between the baseline and each of the others."""
         measure = next(iter(evaluations.values())).measures[0]
         cutoff = re.search(r"@(\d+)$", measure)
-        texts = {query.query_id: query.text for query in dataset.queries}
-        moved = []
+        top = int(cutoff[1]) if cutoff else 10
+        found = {}
         for name in (name for name in evaluations if name != baseline):
             both, two = (evaluations[baseline], evaluations[name]), (runs[baseline], runs[name])
-            found = changes(both, two, dataset.qrels, measure, top=int(cutoff[1]) if cutoff else 10)
-            moved.append(changes_sheet(name, baseline, measure, found, texts))
-        return cls(dataset.name, evaluations, costs, tuple(moved), robust)
+            found[name] = changes(both, two, dataset.qrels, measure, top=top)
+        texts = _texts(dataset, [change for each in found.values() for kind in each for change in kind])
+        moved = [changes_sheet(name, baseline, measure, each, *texts) for name, each in found.items()]
+        return cls(dataset.name, evaluations, costs, tuple(moved))
 
 
 @dataclass(frozen=True)
@@ -152,6 +165,15 @@ class Results:
         )
         return Sheet("Cost of reranking", head, rows, caption, labels=2)
 
+    @property
+    def probabilities(self) -> dict[str, Mapping[str, Reliability]]:
+        """dataset -> system -> how good its probabilities are, where there are some."""
+        return {one.title: one.probabilities for one in self.found.values() if one.probabilities}
+
+    def calibration_sheet(self, *, exact: bool = False) -> Sheet:
+        """The points of the reliability diagram; without rows when no system's scores were calibrated."""
+        return reliability_sheet(self.probabilities, exact=exact)
+
     def robustness_sheet(self, *, exact: bool = False) -> Sheet:
         """What perturbations did; without rows when there were none."""
         found = {one.title: one.robust for one in self.found.values()}
@@ -191,6 +213,14 @@ def _bought(evaluation: Evaluation, cost: Cost) -> tuple[float | None, float | N
     except InputError:
         return None, None
     return found.rpp[evaluation.measures[0]], found.qpp
+
+
+def _texts(dataset: Dataset, found: Sequence[Change]) -> tuple[dict[str, str], dict[str, str]]:
+    """Of all queries, and of the documents that moved, in one pass over the collection."""
+    moved = {one.doc_id for change in found for one in change.moved}
+    documents = dataset.source.find(moved) if moved else {}
+    queries = {query.query_id: query.text for query in dataset.queries}
+    return queries, {doc_id: document.full_text for doc_id, document in documents.items()}
 
 
 def _four(values: Mapping[str, float]) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rerank.datasets import Dataset
 from rerank.errors import FileError, InputError, RerankError
-from rerank.evaluate import Evaluation, evaluate
+from rerank.evaluate import Evaluation, evaluate, with_judged
 from rerank.io import read_run
-from rerank.report import per_query_sheet
+from rerank.report import per_query_sheet, reliability_of
 from rerank.suite.asked import Asked, Systems
 from rerank.suite.costs import Cost, cost_of
 from rerank.suite.perturbed import changes_of, perturbed
@@ -107,14 +108,16 @@ def _one(dataset: Dataset, systems: Systems, asked: Asked, place: Place, say: Sa
         if not job.done:
             run(job, watch)
     runs: dict[str, Scores] = {name: read_run(place.run(dataset.name, name)) for name in systems}
-    measures = asked.measures or dataset.measures
+    measures = with_judged(asked.measures or dataset.measures)
     found = {name: evaluate(dataset.qrels, ranked, measures) for name, ranked in runs.items()}
     place.write("measures", f"{dataset.name}.csv", text=per_query_sheet(found).csv())
     costs: dict[str, Cost] = {name: cost_of(place.ledgers(dataset.name, name)) for name in systems}
     robust: list[Robustness] = []
     for name, tables in systems.items():
         robust += _perturbed(Job(dataset, name, tables, place), (found[name], runs[name]), asked, say, watch)
-    return DatasetResult.of(dataset, found, runs, costs, asked.baseline, tuple(robust))
+    made = DatasetResult.of(dataset, found, runs, costs, asked.baseline)
+    said = {name: reliability_of(dataset.qrels, runs[name]) for name in systems if "calibration" in systems[name][-1]}
+    return replace(made, robust=tuple(robust), probabilities=said)
 
 
 def _perturbed(

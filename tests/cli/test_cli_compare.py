@@ -87,6 +87,12 @@ def test_queries_of_a_dataset_are_shown_with_their_texts(command, collection, ru
 
     first = json.loads((collection / "queries.jsonl").read_text().splitlines()[0])["text"]
     assert first.split()[0] in result.stdout
+    texts = {record["_id"]: record["text"] for record in map(json.loads, (collection / "corpus.jsonl").open())}
+    shown = " ".join(result.stdout.split())
+    moved = json.loads(command("compare", run_file, tmp_path / "bm25.trec", "--dataset", collection, "--json").stdout)[
+        "changes"
+    ]["bm25.trec"]["helped"][0]["moved"][0]
+    assert f"“{texts[moved['doc_id']]}".replace(" ", "") in shown.replace(" ", "")
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(refused, asked, files):
@@ -100,3 +106,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(refused, asked, files):
     assert "would be written and is read as well" in refused(*asked, "--csv", files / "a.trec")
     (files / "other.txt").write_text("z9 0 a 1\n")
     assert "shares no query with the qrels" in refused(*asked[:3], "--qrels", files / "other.txt")
+    (files / "other.trec").write_text("q1 Q0 x1 1 9 x\nq2 Q0 x2 1 9 x\n")
+    assert "other.trec ranks no judged document: for query 'q1' it has 'x1' …, the judgments have 'a' …" in refused(
+        base, files / "a.trec", files / "other.trec", *qrels
+    )

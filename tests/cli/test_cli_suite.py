@@ -61,6 +61,12 @@ def test_a_suite_writes_a_folder_in_which_every_source_of_the_report_is(command,
     assert {"tables/costs.csv", "measures/one.csv", "runs/two/", "figures/frontier.png", "versions.json"} <= sources
     assert [source for source in sources if not (output / source).exists()] == []
     assert page.count("data:image/png;base64,") == 3
+    assert "<td class='label'>Judged@10</td>" in page
+    texts = [json.loads(line)["text"] for line in (folder / "one" / "corpus.jsonl").open()]
+    assert any(f"“{text[:20]}" in page for text in texts)  # of the documents that moved
+    for table in (output / "tables").glob("*.csv"):
+        latex = table.with_suffix(".tex").read_text()
+        assert latex.count(r"\\") == len(list(csv.reader(table.read_text().splitlines()))), table.name
     assert "http" not in re.sub(r"base64,[^']+", "", page)  # needs nothing from anywhere
     assert [source for source in sources if f"({source})" not in (output / "report.md").read_text()] == []
     assert json.loads((output / "ledgers" / "one" / "tiny.2.json").read_text())["questions"] > 0
@@ -182,6 +188,26 @@ def test_perturbations_are_run_and_reported_and_what_is_known_is_not_asked_again
     assert "no perturbation is called 'tipos'; did you mean 'typos'?" in refused(*base, "--perturb", "tipos")
 
 
+def test_probabilities_are_held_against_what_happened(command, folder, pipeline, tmp_path):
+    from rerank.calibration import Calibration
+    from rerank.calibration.curves import Sigmoid
+
+    Calibration("platt", Sigmoid(3.0, -0.5)).save(tmp_path / "curve.json")
+    pipeline.write_text(f"{pipeline.read_text()}calibration = {json.dumps(str(tmp_path / 'curve.json'))}\n")
+    output = tmp_path / "out"
+
+    command("suite", folder / "one", "--pipeline", pipeline, "--output", output, "--quiet")
+
+    run = read_run(output / "runs" / "one" / "tiny.trec")
+    points = list(csv.DictReader((output / "tables" / "calibration.csv").read_text().splitlines()))
+    assert sum(int(row["documents"]) for row in points) == sum(map(len, run.values()))
+    total = sum(float(row["mean probability"]) * int(row["documents"]) for row in points)
+    assert total == pytest.approx(sum(sum(scored.values()) for scored in run.values()))
+    assert {row["system"] for row in points} == {"tiny"}
+    assert (output / "figures" / "calibration.png").read_bytes()[:4] == b"\x89PNG"
+    assert "figures/calibration.png" in (output / "report.md").read_text()
+
+
 def test_judgments_of_another_collection_are_refused(command, refused, folder, bm25, tmp_path):
     qrels = folder / "two" / "qrels" / "test.tsv"
     rows = qrels.read_text().splitlines()
@@ -263,6 +289,8 @@ def test_what_does_not_fit_is_refused_before_work_begins(refused, command, folde
     (tmp_path / "none.toml").write_text('[[stage]]\nreranker = "tiny"\n')
     assert "rerank: " in refused(*base, "--pipeline", tmp_path / "none.toml")
     assert not output.exists()
+    (tmp_path / "file").write_text("")
+    assert "cannot make the folder" in refused(*base[:-1], tmp_path / "file" / "below")
     assert "is not empty and holds no suite" in refused(*base[:-1], folder)
     assert command(*base, "--quiet").exit_code == 0
     bm25.write_text('[[stage]]\nretriever = "bm25"\ncutoff = 4\n')
