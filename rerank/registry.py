@@ -114,7 +114,11 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "training": {
         "formats": "training.examples.formats:FORMATS",
+        "check": "training.run:check_recipe",
         "read-examples": "training.examples.formats:read_examples",
+        "recipe": "training.recipe:find",
+        "recipes": "training.recipe:names",
+        "train": "training.run:run_training",
         "write-examples": "training.examples.formats:write_examples",
     },
 }

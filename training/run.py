@@ -7,21 +7,23 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rerank.errors import FileError, InputError
 from rerank.io.atomic import atomic_write
+from rerank.registry import extra_for
 from training import evaluation
 from training.examples import Example, open_arrow, write_arrow
 from training.lists import Lists
-from training.recipe import Recipe, find, names
+from training.recipe import Recipe
 from training.students import checked, student_of
 
 if TYPE_CHECKING:
     from training.trainer import ListTrainer
 
-__all__ = ["Trained", "find", "names", "run_training"]
+__all__ = ["Trained", "check_recipe", "run_training"]
 
 Say = Callable[[str], None]
 
@@ -73,9 +75,7 @@ def run_training(
         MissingExtra: when a package is not installed.
     """
     started, output = time.perf_counter(), Path(output)
-    _check_student(recipe)
-    if recipe.schedule.patience is not None and development is None and recipe.development is None:
-        raise InputError(f"patience={recipe.schedule.patience} without [development], which would be measured")
+    check_recipe(recipe, measured=development is not None)
     _claim(output, recipe)
     lists = _lists(recipe, examples, output)
     count = recipe.objective.check(lists.all())
@@ -93,8 +93,25 @@ def run_training(
     return Trained(output, state.global_step, resumed, loss, measures, seconds)
 
 
-def _check_student(recipe: Recipe) -> None:
-    """See that student and loss belong together before a model is loaded."""
+def check_recipe(recipe: Recipe, *, measured: bool = False) -> None:
+    """See that the parts of a recipe belong together, before anything is loaded.
+
+    Args:
+        recipe: to check.
+        measured: whether there are development rankings that the recipe does not name.
+
+    Raises:
+        UnknownName: when there is no such student.
+        InputError: when it has no such option, its loss is of another kind, or nothing is measured that would be.
+        MissingExtra: when a package that is needed at the end is not installed.
+    """
+    if recipe.schedule.patience is not None and not measured and recipe.development is None:
+        raise InputError(f"patience={recipe.schedule.patience} without [development], which would be measured")
+    for what, package in (("training", "datasets"), ("curves", "matplotlib")):
+        if find_spec(package) is None:
+            raise extra_for(what, package)
+    if recipe.student.lora is not None and find_spec("peft") is None:
+        raise extra_for("LoRA", "peft")
     kind = checked(recipe.student)
     wants = "tokens" if recipe.objective.reads == "tokens" else "lists"
     if kind.wants != wants:
@@ -178,7 +195,7 @@ def _trainer(recipe: Recipe, output: Path, lists: Lists, development: evaluation
             max_grad_norm=schedule.clip,
             optim=schedule.optimizer,
             lr_scheduler_type=schedule.scheduler,
-            warmup_steps=schedule.warmup,
+            warmup_steps=schedule.warmup if schedule.warmup < 1 else int(schedule.warmup),
             bf16=schedule.dtype == "bfloat16",
             eval_strategy=every if measured else "no",
             eval_steps=schedule.evaluate_every,

@@ -51,6 +51,13 @@ def _formats() -> dict[str, str]:
     return {name: format.summary for name, format in registry.load("training", "formats").items()}
 
 
+def _recipes() -> dict[str, str]:
+    from rerank import registry
+
+    find = registry.load("training", "recipe")
+    return {name: find(name).description for name in registry.load("training", "recipes")()}
+
+
 def _fusion() -> dict[str, str]:
     from rerank.fusion import METHODS
 
@@ -98,6 +105,7 @@ KINDS: Mapping[str, Callable[[], dict[str, str]]] = {
     "fusion": _fusion,
     "calibrations": _calibrations,
     "formats": _formats,
+    "recipes": _recipes,
     "perturbations": _perturbations,
 }
 """What `rerank list` knows: kind -> its names, each with a line about it where there is one."""
@@ -110,7 +118,8 @@ def list_names(*, screen: Screen, kind: str | None) -> None:
     """List what can be named: methods, algorithms, checkpoints and so on.
 
     KIND is one of methods, algorithms, judges, retrievers, steps, prompts, checkpoints, datasets, kernels, measures,
-    fusion, calibrations, formats (of training examples) and perturbations; without it, all are listed.
+    fusion, calibrations, formats (of training examples), recipes (of training) and perturbations; without it, all are
+    listed.
 
     \b
     Examples:

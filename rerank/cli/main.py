@@ -40,6 +40,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "rerank.cli.distribute:distribute",
         "Index a dataset or run a pipeline on the machines of a Ray cluster.",
     ),
+    "train": (
+        "rerank.cli.train:train",
+        "Train a reranker by a recipe that ships (`rerank list recipes`) or by a file.",
+    ),
     "calibrate": ("rerank.cli.calibrate:calibrate", "Fit scores to probabilities of relevance."),
     "threshold": (
         "rerank.cli.calibrate:threshold",

@@ -35,6 +35,7 @@ __all__ = [
     "output_option",
     "prompt_names",
     "retriever_option",
+    "settings",
     "split_option",
     "token_options",
 ]
@@ -185,7 +186,7 @@ def method_options(name: str = "--method") -> Callable[[Command], Command]:
                 "options",
                 multiple=True,
                 metavar="NAME=VALUE",
-                callback=_settings,
+                callback=settings,
                 help="An option of the algorithm or of the judge, such as children=3; may be repeated.",
             ),
             click.option(
@@ -207,7 +208,7 @@ def flag(argument: str) -> str:
     return "--set" if argument == "options" else f"--{argument.replace('_', '-')}"
 
 
-def _settings(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any] | None:
+def settings(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any] | None:
     """NAME=VALUE as a mapping; a value is TOML, and a text where it is none."""
     found: dict[str, Any] = {}
     for text in given:
