@@ -148,9 +148,16 @@ def _fetch(tables: Sequence[Mapping[str, Any]], screen: Screen) -> None:
 
 
 class Watched(Stage):
-    """A reranker with a progress bar, which remembers what it was given."""
+    """A reranker with a progress bar, which remembers what it was given.
 
-    def __init__(self, reranker: Reranker, screen: Screen) -> None:
+    Args:
+        reranker: that is watched.
+        screen: where the bar is.
+        checked: refuse ids that cannot stand in a TREC file before anything is asked, and not at the end.
+    """
+
+    def __init__(self, reranker: Reranker, screen: Screen, *, checked: bool = True) -> None:
+        self._checked = checked
         self.reranker, self.name, self._screen = reranker, reranker.name, screen
         self.given: list[Ranking] = []
 
@@ -170,7 +177,8 @@ class Watched(Stage):
         """See `rerank.rerankers.reranker.Reranker`."""
         from rerank.io import run_scores
 
-        run_scores(rankings)  # ids that cannot stand in a TREC file are seen now and not at the end
+        if self._checked:
+            run_scores(rankings)
         self.given = list(rankings)
         return reranked(self.reranker, rankings, self._screen, exclude=exclude)
 

@@ -177,12 +177,14 @@ def _check(measures: Sequence[str], output: Path) -> None:
 
 
 def _watched(pipeline: Pipeline, screen: Screen) -> Pipeline:
-    """Rerankers with a progress bar."""
+    """Rerankers with a progress bar; ids may hold blanks here."""
     from rerank.rerankers.reranker import Reranker
 
     return Pipeline(
         tuple(
-            replace(step, stage=Watched(step.stage, screen)) if isinstance(step.stage, Reranker) else step
+            replace(step, stage=Watched(step.stage, screen, checked=False))
+            if isinstance(step.stage, Reranker)
+            else step
             for step in pipeline.steps
         )
     )

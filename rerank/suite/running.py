@@ -10,7 +10,6 @@ from pathlib import Path
 from rerank.datasets import Dataset
 from rerank.errors import FileError, InputError, RerankError
 from rerank.evaluate import Evaluation, evaluate, with_judged
-from rerank.io import read_run
 from rerank.report import per_query_sheet, reliability_of
 from rerank.suite.asked import Asked, Systems
 from rerank.suite.costs import Cost, cost_of
@@ -18,6 +17,7 @@ from rerank.suite.perturbed import changes_of, perturbed
 from rerank.suite.place import Place
 from rerank.suite.results import DatasetResult, Results
 from rerank.suite.robustness import Robustness, corrected, robustness
+from rerank.suite.runs import read_run
 from rerank.suite.system import Job, Watch, run
 from rerank.types import Scores
 

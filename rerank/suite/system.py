@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from rerank.datasets import Dataset
-from rerank.io import read_run, write_ledger, write_run
+from rerank.io import write_ledger
 from rerank.pipeline import Pipeline
 from rerank.suite.asked import Tables
 from rerank.suite.place import Place, digest
+from rerank.suite.runs import read_run, write_run
 from rerank.types import Ranking
 
 __all__ = ["Job", "Watch", "run"]
