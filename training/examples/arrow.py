@@ -84,7 +84,7 @@ def write_arrow(examples: Iterable[Example], folder: str | Path) -> int:
         raise FileError(f"cannot write {folder}: {error.strerror or error}") from error
     try:
         written = _cached(Dataset, examples, place / "cache")
-        written.save_to_disk(place / "written")
+        _lay_out(written, place / "written")
         if folder.exists():
             folder.rmdir()
         (place / "written").rename(folder)
@@ -142,6 +142,14 @@ def _cached(maker: Any, examples: Iterable[Example], cache: Path) -> Dataset:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from error
         raise
+
+
+def _lay_out(written: Dataset, folder: Path) -> None:
+    """The layout of `save_to_disk`, which would read the whole file again: made of one row, then given the file."""
+    written.select(range(1)).save_to_disk(folder)
+    [data] = folder.glob("*.arrow")
+    [cached] = written.cache_files
+    Path(cached["filename"]).replace(data)
 
 
 def _datasets() -> Any:

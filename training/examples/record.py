@@ -50,6 +50,9 @@ REASONS = (
     "unknown query",
     "unknown document",
     "query comes again",
+    "positive without a score",
+    "positive ranked too low",
+    "too few negatives",
 )
 """Why an example may be refused."""
 
