@@ -54,6 +54,18 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Read examples to train on, check and count them, and write them as Arrow.",
     ),
     "serve": ("rerank.cli.serve:serve", "Serve rerankers over HTTP, to clients of Cohere, Jina, TEI and vLLM."),
+    "mine": (
+        "rerank.cli.mine:mine",
+        "Mine negatives: relevant documents first, and documents that rank high and are not relevant behind them.",
+    ),
+    "label": (
+        "rerank.cli.label:label",
+        "Label examples with a teacher: any reranker says how relevant, in which order, or which of two.",
+    ),
+    "queries": (
+        "rerank.cli.queries:queries",
+        "Write queries for documents, where nobody has asked any (InPars).",
+    ),
     "models": ("rerank.cli.models:models", "List checkpoints, fetch them, and say where they are."),
     "datasets": ("rerank.cli.datasets:datasets", "List datasets, or show one."),
     "prompt": (

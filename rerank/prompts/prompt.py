@@ -91,7 +91,8 @@ class Prompt:
         name: what it is called by.
         source: the paper or the repository that the wording comes from.
         asks: grade, compare, pick, permute, grade-set or write.
-        turns: in order. Fields: {query}, {instruction}, {demonstrations}; {document} of a grade; {first} and {second}
+        turns: in order. Fields: {query}, {instruction}, {demonstrations}; {document} of a grade, and of what is written
+            for one; {first} and {second}
             of a comparison; {documents}, {count} and {example} of a list; {wanted}, how many are to be chosen of it. A
             turn that is said for each document may have its {title}, which {text} then leaves out, and in a prompt that
             grades a set {prior}: the score of the stage before, as a whole number from 0 to 100.
@@ -182,7 +183,11 @@ class Prompt:
     @property
     def shows(self) -> int | None:
         """How many documents it shows; None when that is up to whoever asks."""
-        return {"grade": 1, "compare": 2, "write": 0}.get(self.asks)
+        if self.asks == "write":
+            return int(
+                any("document" in dict.fromkeys(field for _, field in _pieces(turn.text)) for turn in self.turns)
+            )
+        return {"grade": 1, "compare": 2}.get(self.asks)
 
     @property
     def plain(self) -> bool:
@@ -377,7 +382,8 @@ class Prompt:
             raise InputError(
                 f"prompt {self.name!r}: a turn is said by {turn.role!r}; there is system, user, assistant, plain"
             )
-        allowed = FOR_EACH if turn.each else FIELDS | KINDS[self.asks]
+        written_for = {"document"} if self.asks == "write" else set()  # a query for a document, say
+        allowed = FOR_EACH if turn.each else FIELDS | KINDS[self.asks] | written_for
         return _fields(self.name, "turn", turn.text, allowed)
 
     def _filled(self, text: str, shown: Sequence[str]) -> Iterator[str | Blank]:

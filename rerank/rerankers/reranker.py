@@ -244,6 +244,18 @@ class Reranker(Stage):
             return within(budget, ranking, ledger)
         return self.algorithm(ranking, **self._asked_without(exclude))
 
+    def carry(self, plans: Iterable[Plan], *, on_answer: Callable[[int, int], None] | None = None) -> list[Ranking]:
+        """Run plans of your own by this reranker's judge, with its memory, its journal and its bill.
+
+        Args:
+            plans: algorithms at work, each on one query; they may ask what the judge answers.
+            on_answer: as of `rerank`.
+
+        Raises:
+            RerankError: as `Scheduler.run` does.
+        """
+        return self._scheduler.run(plans, on_answer=on_answer)
+
     def _ranked(
         self,
         rankings: list[Ranking],

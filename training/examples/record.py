@@ -53,6 +53,8 @@ REASONS = (
     "positive without a score",
     "positive ranked too low",
     "too few negatives",
+    "query too short or too long",
+    "query copied from its document",
 )
 """Why an example may be refused."""
 
