@@ -260,11 +260,31 @@ class Dense(Stage):
     ) -> list[Ranking]:
         """The nearest `cutoff` documents of each query; see `rerank.pipeline.Retriever`."""
         check_cutoff(self.name, cutoff)
-        without = [excluded(exclude, query.query_id) for query in queries]
+        for query in queries:
+            excluded(exclude, query.query_id)  # a slip shows before anything is encoded
         if not queries:
             return []
+        return self.nearest(queries, self.encoder.queries([query.text for query in queries]), cutoff, exclude=exclude)
+
+    def nearest(
+        self,
+        queries: Sequence[Query],
+        vectors: Floats,
+        cutoff: int,
+        *,
+        exclude: Mapping[str, Collection[str]] = NO_EXCLUSIONS,
+    ) -> list[Ranking]:
+        """The same by vectors that stand for the queries: float32 [queries, dim].
+
+        Raises:
+            InputError: when there are not as many vectors as queries.
+        """
+        check_cutoff(self.name, cutoff)
+        without = [excluded(exclude, query.query_id) for query in queries]
         counts = [min(int(cutoff) + len(each), len(self)) for each in without]
-        found = self._search(self.encoder.queries([query.text for query in queries]), counts)
+        if len(vectors) != len(queries):
+            raise InputError(f"there are {len(vectors)} vectors for {len(queries)} queries; give one for each")
+        found = self._search(vectors, counts)
         rankings = Rankings(self.documents, cutoff)
         return [
             rankings.of(query, indices.tolist(), scores.tolist(), each)

@@ -62,11 +62,15 @@ class Encoder:
         """Vectors of queries: [texts, dim]."""
         return _unit(self._judge.vectors(texts, queries=True), self.similarity)
 
+    def texts(self, texts: list[str]) -> Floats:
+        """Vectors of texts that are read as documents: [texts, dim]."""
+        return _unit(self._judge.vectors(texts), self.similarity)
+
     def documents(self, shards: Iterable[tuple[Path, list[str]]]) -> Iterator[tuple[Path, Floats]]:
         """(name, texts) to (name, vectors), in order."""
         if self._processes == 1:
             for name, texts in shards:
-                yield name, _unit(self._judge.vectors(texts), self.similarity)
+                yield name, self.texts(texts)
             return
         waiting: deque[tuple[Path, Future[Floats]]] = deque()
         for name, texts in shards:

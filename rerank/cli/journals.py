@@ -12,7 +12,20 @@ from rerank.cli.places import check_new_file, is_device
 from rerank.cli.screen import wrong_usage
 from rerank.errors import FileError, InputError
 
-__all__ = ["check_use", "chosen_journal", "journal_options", "journalled", "journals_of", "keeps", "rerankers_of"]
+__all__ = [
+    "WRITING",
+    "asking_of",
+    "check_use",
+    "chosen_journal",
+    "journal_options",
+    "journalled",
+    "journals_of",
+    "keeps",
+    "rerankers_of",
+]
+
+WRITING = ("expansion",)
+"""Retrievers that have texts written, which a journal keeps."""
 
 
 def journal_options(command: click.decorators.FC) -> click.decorators.FC:
@@ -43,17 +56,17 @@ def chosen_journal(output: Path, journal: Path | None, no_journal: bool, *inputs
 
 
 def journalled(tables: list[dict[str, Any]], journal: Path | None) -> list[dict[str, Any]]:
-    """A journal for every reranker that names none of its own."""
-    rerankers = rerankers_of(tables)
-    if journal is None or not rerankers:
+    """A journal for every stage that asks a model and names none of its own."""
+    asking = asking_of(tables)
+    if journal is None or not asking:
         return tables
     numbered = {id(table): number for number, table in enumerate(tables, start=1)}
 
     def place(table: dict[str, Any]) -> str:
         name = journal.name.removesuffix(".journal")
-        return str(journal if len(rerankers) == 1 else journal.with_name(f"{name}.{numbered[id(table)]}.journal"))
+        return str(journal if len(asking) == 1 else journal.with_name(f"{name}.{numbered[id(table)]}.journal"))
 
-    return [{"journal": place(table), **table} if table in rerankers else table for table in tables]
+    return [{"journal": place(table), **table} if table in asking else table for table in tables]
 
 
 def rerankers_of(tables: Sequence[Any]) -> list[dict[str, Any]]:
@@ -61,20 +74,29 @@ def rerankers_of(tables: Sequence[Any]) -> list[dict[str, Any]]:
     return [table for table in tables if isinstance(table, dict) and "reranker" in table]
 
 
+def asking_of(tables: Sequence[Any]) -> list[dict[str, Any]]:
+    """Those that ask a model question by question: rerankers, and what has texts written."""
+    return [
+        table
+        for table in tables
+        if isinstance(table, dict) and ("reranker" in table or table.get("retriever") in WRITING)
+    ]
+
+
 def check_use(tables: Sequence[Any], journal: Path | None, no_journal: bool) -> None:
     """Refuse --journal and --no-journal where they would change nothing, or not what they say.
 
     Raises:
-        UsageError: when there is no reranker, or a reranker names a journal itself.
+        UsageError: when no stage asks a model, or one names a journal itself.
     """
     option = "--no-journal" if no_journal else "--journal"
-    rerankers = rerankers_of(tables)
-    own = [table for table in rerankers if "journal" in table]
-    if (journal is None and not no_journal) or (rerankers and not own):
+    asking = asking_of(tables)
+    own = [table for table in asking if "journal" in table]
+    if (journal is None and not no_journal) or (asking and not own):
         return
-    if not rerankers:
+    if not asking:
         raise wrong_usage(f"{option} is of no use without a reranker")
-    if no_journal or len(own) == len(rerankers):
+    if no_journal or len(own) == len(asking):
         raise wrong_usage(f"{option} and the file's journal {own[0]['journal']!r} exclude each other; leave out one")
 
 

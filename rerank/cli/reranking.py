@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -32,8 +32,12 @@ def interruptible(*journals: Path | None) -> Iterator[None]:
         raise click.Abort(said) from None
 
 
+Asking = TypeVar("Asking", bound=Any)
+"""A reranker, or another stage with a ledger and a journal."""
+
+
 @contextmanager
-def closing(reranker: Reranker, screen: Screen) -> Iterator[Reranker]:
+def closing(reranker: Asking, screen: Screen) -> Iterator[Asking]:
     """Say what is recovered from the journal, and let go of it at the end."""
     if reranker.journal is not None and (reranker.journal.recovered or reranker.journal.torn):
         screen.say(f"{reranker.journal.path}: {reranker.ledger.notes['journal']}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ import click
 
 from rerank.cli import names
 from rerank.cli.first_stage import bm25_options, given
+from rerank.cli.journals import chosen_journal, journalled, journals_of, keeps
 from rerank.cli.places import check_new_file
+from rerank.cli.reranking import closing, interruptible
 from rerank.cli.screen import Screen, with_screen, wrong_usage
 from rerank.errors import InputError, RerankError
 from rerank.types import Ranking
@@ -72,8 +75,14 @@ def retrieve(
     check_new_file(output)
     chosen = given(options, others)
     loaded = Dataset.load(dataset, split)
-    found = Found(first_stage(retriever, index, chosen, loaded, screen), loaded, cutoff)
-    write_run(output, found.rankings(screen), retriever)
+    [table] = journalled([{"retriever": retriever, **chosen}], chosen_journal(output, None, False))
+    journals = journals_of([table], output, [])
+    stage = first_stage(retriever, index, {key: table[key] for key in table if key != "retriever"}, loaded, screen)
+    found = Found(stage, loaded, cutoff)
+    with interruptible(*journals), closing(stage, screen) if journals else nullcontext():
+        write_run(output, found.rankings(screen), retriever)
+    for path in journals:
+        screen.say(keeps(path))
     screen.answer({"output": str(output), "retriever": retriever, "dataset": loaded.name, **found.counts})
     screen.say(f"wrote {output}: {found.counts['queries']:,} queries, {found.counts['documents']:,} documents")
     if found.empty:

@@ -72,8 +72,8 @@ def run(
 ) -> None:
     """Retrieve and rerank with a pipeline, from a TOML file or from flags.
 
-    Shows what each stage cost. A pipeline with several rerankers keeps a journal for each: OUTPUT.2.journal is that of
-    its second stage.
+    Shows what each stage cost. A pipeline with several stages that ask a model keeps a journal for each:
+    OUTPUT.2.journal is that of its second stage.
 
     \b
     Examples:
@@ -193,6 +193,8 @@ def _watched(tables: list[dict[str, Any]], dataset: Dataset, where: str, screen:
         for step in Pipeline.build(tables, dataset, where=where).steps:
             if isinstance(step.stage, Reranker):
                 step = replace(step, stage=Watched(stack.enter_context(closing(step.stage, screen)), screen))
+            elif hasattr(step.stage, "journal"):
+                stack.enter_context(closing(step.stage, screen))
             steps.append(step)
         yield Pipeline(tuple(steps))
 

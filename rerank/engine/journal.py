@@ -73,6 +73,12 @@ class Journal:
             raise
         self.recovered = len(self._places)
 
+    @property
+    def history(self) -> str:
+        """What was found when it was opened, for people."""
+        torn = "; an unfinished last line was dropped" if self.torn else ""
+        return f"{self.recovered} answers of earlier runs{torn}" if self.recovered or torn else "new"
+
     def __len__(self) -> int:
         return len(self._places)
 

@@ -149,7 +149,7 @@ class Reranker(Stage):
         self._note_choices()
         self._scheduler = Scheduler(self.judge, ledger=self.ledger, journal=self.journal)
         if self.journal is not None:
-            self.ledger.note("journal", _recovered(self.journal))
+            self.ledger.note("journal", self.journal.history)
 
     @staticmethod
     def check(name: str | Path | None = None, **arguments: Any) -> None:
@@ -396,8 +396,3 @@ def _calibration(
     calibration = asked if isinstance(asked, Calibration) else Calibration.load(asked)
     calibration.check(scores_key)
     return calibration
-
-
-def _recovered(journal: Journal) -> str:
-    torn = "; an unfinished last line was dropped" if journal.torn else ""
-    return f"{journal.recovered} answers of earlier runs{torn}" if journal.recovered or torn else "new"

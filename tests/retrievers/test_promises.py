@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from rerank.datasets import Dataset
 from rerank.errors import InputError
 from rerank.io import write_run
 from rerank.pipeline import Retriever, Stage
+from rerank.questions import Answer, Bill, Question, Write, Written
 from rerank.types import Document, Query
 from retrievers.bm25 import BM25
 from retrievers.dense import Dense
+from retrievers.expansion import Expansion
 from retrievers.hybrid import Hybrid
 from retrievers.lucene import Lucene
 from retrievers.saved import SavedRun
@@ -71,6 +73,19 @@ def lucene(folder: Path) -> Lucene:
     return Lucene.open(index) if index.exists() else Lucene.build(DOCUMENTS, index)
 
 
+class Silent:
+    """Writes nothing: a query stays what it is."""
+
+    key, answers, reads_ids = "silent", frozenset({Write}), False
+
+    def answer(self, questions: Sequence[Question], ledger: Bill) -> Iterator[tuple[int, Answer]]:
+        return ((index, Written("", ("nothing was written",))) for index, _ in enumerate(questions))
+
+
+def expansion(folder: Path) -> Expansion:
+    return Expansion(bm25(folder), Silent())
+
+
 def hybrid(folder: Path) -> Hybrid:
     return Hybrid([bm25(folder), saved(folder)])
 
@@ -78,6 +93,7 @@ def hybrid(folder: Path) -> Hybrid:
 MAKERS: dict[str, Callable[[Path], Retriever]] = {
     "bm25": bm25,
     "dense": dense,
+    "expansion": expansion,
     "hybrid": hybrid,
     "lucene": lucene,
     "saved": saved,
