@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, Request
@@ -67,7 +70,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(models, on_failure))
-        yield
+        with _told_of_the_end(models):
+            yield
         await loading
         await asyncio.to_thread(models.close)
         event("stopped")
@@ -79,6 +83,29 @@ def create_app(
     _add_errors(app)
     _surround(app, settings)
     return app
+
+
+@contextmanager
+def _told_of_the_end(models: Models) -> Iterator[None]:
+    """Notice a signal to end when it comes.
+
+    uvicorn closes idle connections then, and tells the application when all others have ended. One that is accepted in
+    the same moment it overlooks: a client that is never idle would be served on it for ever.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+
+    def ending(number: int, frame: FrameType | None) -> None:
+        models.ending = True
+        before[signal.Signals(number)](number, frame)
+
+    for number in before:
+        signal.signal(number, ending)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _load(models: Models, on_failure: Callable[[], None] | None) -> None:
@@ -102,7 +129,7 @@ def _surround(app: FastAPI, settings: Settings) -> None:
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["*"], allow_headers=["*"]
         )
     paths = frozenset(route.path for route in app.routes if hasattr(route, "path"))
-    app.add_middleware(Requests, metrics=app.state.metrics, paths=paths)
+    app.add_middleware(Requests, models=app.state.models, metrics=app.state.metrics, paths=paths)
 
 
 def _add_ways(app: FastAPI, models: Models) -> None:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rerank.serve.dialects import error_at
 from rerank.serve.logs import event
 from rerank.serve.metrics import Metrics
+from rerank.serve.models import Models
 from rerank.serve.settings import Settings
 
 __all__ = ["SIDE", "ApiKeys", "Bodies", "Record", "Requests", "error_response"]
@@ -62,10 +63,10 @@ def error_response(scope: Scope, status: int, message: str, *, retry_after: int 
 
 
 class Requests:
-    """Gives every request an id, writes a line when it has ended, and counts it."""
+    """Gives every request an id, writes a line when it has ended, and counts it; the last of a connection closes it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str]) -> None:
-        self._app, self._metrics, self._paths = app, metrics, paths
+    def __init__(self, app: ASGIApp, models: Models, metrics: Metrics, paths: frozenset[str]) -> None:
+        self._app, self._models, self._metrics, self._paths = app, models, metrics, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,7 +79,8 @@ class Requests:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", record["request_id"].encode())]
+                end = [(b"connection", b"close")] if self._models.ending else []
+                message["headers"] = [*message["headers"], (b"x-request-id", record["request_id"].encode()), *end]
             await send(message)
 
         try:

@@ -23,13 +23,14 @@ class Models:
 
     Attributes:
         ready: all are loaded and warm.
+        ending: the server takes no more connections, and each that there is ends with its next answer.
         failure: why they will never be.
         since: seconds since the epoch.
     """
 
     def __init__(self, settings: Settings, rerankers: Sequence[Reranker] | None = None) -> None:
         self.settings = settings
-        self.ready = False
+        self.ready = self.ending = False
         self.failure: Exception | None = None
         self.since = int(time.time())
         self._rerankers = rerankers

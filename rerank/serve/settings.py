@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from rerank import config
+from rerank.calibration import Calibration
 from rerank.errors import ConfigError, InputError
+from rerank.registry import did_you_mean
+from rerank.rerankers.long_documents import LongDocuments
 from rerank.rerankers.recipe import Recipe, recipe_of
 from rerank.rerankers.reranker import Reranker
 from rerank.stages import converted
@@ -51,8 +54,6 @@ class Served:
         known = get_type_hints(Reranker.__init__)
         for name in self.arguments:
             if name not in known:
-                from rerank.registry import did_you_mean
-
                 raise InputError(f"model {self.title!r}: no argument is called {name!r}{did_you_mean(name, known)}")
         made = converted(Reranker, self.arguments, f"model {self.title!r}")
         object.__setattr__(self, "arguments", made)
@@ -173,11 +174,7 @@ class Settings:
             UnknownName, CheckpointError, InputError: naming the model.
         """
         for served in self.models:
-            calibration = served.arguments.get("calibration")
-            if calibration is not None:
-                from rerank.calibration import Calibration
-
-                Calibration.load(calibration)
+            _check_scores(served.arguments, f"model {served.title!r}")
         return [served.recipe() for served in self.models]
 
     def hand_on(self) -> None:
@@ -193,6 +190,17 @@ class Settings:
     def but(self, **changes: Any) -> Settings:
         """The same with changes."""
         return replace(self, **changes)
+
+
+def _check_scores(arguments: Mapping[str, Any], what: str) -> None:
+    """Refuse a calibration that is none, a threshold without one, and windows that nobody knows."""
+    if (file := arguments.get("calibration")) is not None:
+        Calibration.load(file)
+    elif "threshold" in arguments:
+        raise InputError(f"{what}: threshold={arguments['threshold']} is a probability and needs a calibration")
+    policy = arguments.get("long_documents", "truncate")
+    if isinstance(policy, str) and policy != "truncate":
+        LongDocuments(policy, arguments.get("window_tokens"), arguments.get("stride_tokens"))
 
 
 def _environment() -> dict[str, Any]:

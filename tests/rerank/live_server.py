@@ -6,15 +6,35 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import transformers
+from small_folders import VOCABULARY
+from transformers.utils import logging
 
 from rerank import Reranker
 from rerank.serve import Served, Settings, create_app
 from rerank.serve.running import server_for
 
 WAIT = 60
+
+
+def bert(folder: Path, *, labels: int = 1) -> Path:
+    """A tiny cross-encoder that reads 64 tokens; every word of a text changes its score."""
+    vocabulary = {word: number for number, word in enumerate(dict.fromkeys(VOCABULARY))}
+    tokenizer = transformers.BertTokenizerFast(vocab=vocabulary, model_max_length=64)
+    transformers.set_seed(3)
+    config = transformers.BertConfig(
+        vocab_size=len(vocabulary), hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=96,
+        max_position_embeddings=64, num_labels=labels, initializer_range=0.1,
+    )  # fmt: skip
+    logging.disable_progress_bar()
+    transformers.BertForSequenceClassification(config).eval().save_pretrained(folder)
+    logging.enable_progress_bar()
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @contextmanager
@@ -32,7 +52,7 @@ def live(*rerankers: Reranker, names: Sequence[str] = ("first", "second", "third
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT) as client:
             yield Live(client, app, server, port)
     finally:
-        server.should_exit = True
+        app.state.models.ending = server.should_exit = True
         thread.join(WAIT)
         assert not thread.is_alive()
 

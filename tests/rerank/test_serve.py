@@ -9,8 +9,8 @@ from pathlib import Path
 import cohere
 import httpx
 import pytest
-from live_server import Live, live
-from small_folders import bert, texts
+from live_server import Live, bert, live
+from small_folders import texts
 
 from rerank import Reranker
 from rerank.judges.fake import Oracle
