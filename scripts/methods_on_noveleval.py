@@ -1,22 +1,26 @@
-"""Run every method end to end on a few questions of NovelEval, and write docs/methods-measured.md as it comes out.
+"""Run every method end to end on a few questions of NovelEval, and write what it did into the pages as it comes out.
 
 python scripts/methods_on_noveleval.py --model SmolLM2-135M-Instruct              # all methods that ask a causal model
 python scripts/methods_on_noveleval.py --model Qwen2.5-Coder-1.5B-Instruct --questions 2 \\
     --method prp-sliding --method setwise-heapsort --method rankgpt --method first-numbers
 python scripts/methods_on_noveleval.py --model SmolLM2-135M-Instruct --questions 21 --passages 20  # on a GPU: all of it
+python scripts/methods_on_noveleval.py              # no run: docs/methods-measured.md and docs/methods from the results
+python scripts/methods_on_noveleval.py --check      # end with 1 when a page is not what the results say
 
 Methods come from the catalogue, so that a new one joins by itself. What was measured stands in
 benchmarks/results/methods-noveleval.jsonl, one line each, written when it is there: a run that was cut off goes on
-where it stopped, and only what is missing is run.
+where it stopped, and only what is missing is run. A page of docs/methods shows those that its headings name.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +34,12 @@ from rerank.types import Qrels
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "methods-noveleval.jsonl"
 PAGE = ROOT / "docs" / "methods-measured.md"
+PAGES = ROOT / "docs" / "methods"
+BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 COLUMNS = ("method", "algorithm", "nDCG@10", "questions", "rounds", "tokens", "written", "repairs", "CPU s", "PetaFLOP")
+SHARES = ("questions", "rounds", "tokens computed", "reused", "written", "CPU s", "PFLOP")
+"""Of one question of the collection, on the page of a method's family."""
+
 WORDS = 60
 WRITTEN = 64
 """The most tokens that a model may write in one answer, for methods that let it think."""
@@ -143,11 +152,25 @@ def read() -> list[Measured]:
 
 
 def write(measured: Sequence[Measured]) -> None:
-    """The results, and the page's table; both whole or not at all."""
+    """The results, and the pages' tables; each file whole or not at all."""
     _replace(RESULTS, "".join(json.dumps(asdict(one)) + "\n" for one in measured))
-    front, begin, rest = PAGE.read_text(encoding="utf-8").partition("<!-- measured -->")
-    _, end, back = rest.partition("<!-- end of measured -->")
-    _replace(PAGE, front + begin + "\n" + "\n".join(_tables(measured)) + end + back)
+    for path, text in pages(measured):
+        _replace(path, text)
+
+
+def pages(measured: Sequence[Measured]) -> Iterator[tuple[Path, str]]:
+    """Every page that shows results, and its whole text."""
+    yield PAGE, _filled(PAGE.read_text(encoding="utf-8"), [*_sums(measured), *_tables(measured)])
+    for path in sorted(PAGES.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if BEGIN in text:
+            yield path, _filled(text, _family(_named(text), measured))
+
+
+def _filled(page: str, lines: Iterable[str]) -> str:
+    front, _, rest = page.partition(BEGIN)
+    _, _, back = rest.partition(END)
+    return f"{front}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{back}"
 
 
 def _replace(path: Path, text: str) -> None:
@@ -156,12 +179,64 @@ def _replace(path: Path, text: str) -> None:
     new.replace(path)
 
 
+def _named(page: str) -> list[str]:
+    """The methods that a page's headings name, in their order."""
+    headings = re.findall(r"^## (.*)$", page, re.M)
+    known = set(methods.names())
+    return [word for heading in headings for word in re.findall(r"[\w.-]+", heading) if word in known]
+
+
+def _family(names: Sequence[str], measured: Sequence[Measured]) -> Iterator[str]:
+    """The methods of a page, each on every model that it was measured on with the usual passages."""
+    columns = ("method", "model", *SHARES)
+    yield from (_row(cells) for cells in (columns, ["---"] * len(columns)))
+    usual = {(asked, 8, WORDS) for asked in (2, 4)}
+    for name in names:
+        ours = [one for one in measured if one.method == name]
+        for one in ours:
+            if (one.setting.questions, one.setting.passages, one.setting.words) in usual:
+                yield _row([f"`{name}`", one.setting.model, *_share(one)])
+        if not ours:
+            yield _row([f"`{name}`", _why_not(methods.find(name)), *[""] * len(SHARES)])
+
+
+def _why_not(method: methods.Method) -> str:
+    if {"causal", "encoder-decoder", "cross-encoder"} & {*method.wants}:
+        return "not run"
+    return f"needs a trained {' or '.join(method.wants)}, and none is small and at hand"
+
+
+def _share(one: Measured) -> list[str]:
+    """What a question took, the mean over all; why not, where the method refused."""
+    if one.ndcg is None:
+        return [f"refused: {one.why}", *[""] * (len(SHARES) - 1)]
+    each = {name: amount / one.setting.questions for name, amount in one.amounts.items()}
+    names = ("questions", "rounds", "tokens_real", "tokens_reused", "tokens_generated")
+    amounts = [f"{each.get(name, 0):,.0f}" for name in names]
+    return [*amounts, f"{one.seconds / one.setting.questions:,.1f}", f"{each.get('flops', 0) / 1e15:.6f}"]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _sums(measured: Sequence[Measured]) -> Iterator[str]:
+    """How long all of it took."""
+    for model in dict.fromkeys(one.setting.model for one in measured):
+        ran = [one for one in measured if one.setting.model == model and one.ndcg is not None]
+        minutes = sum(one.seconds for one in ran) / 60
+        yield f"- {model}: {len(ran)} methods, {minutes:,.1f} minutes of the processor"
+    total = sum(one.seconds for one in measured) / 60
+    yield f"- all together: {total:,.1f} minutes of the processor, of 120 that two cores have in an hour"
+    yield ""
+
+
 def _tables(measured: Sequence[Measured]) -> Iterator[str]:
     for setting in dict.fromkeys(one.setting for one in measured):
         ours = [one for one in measured if one.setting == setting]
         shown = f"{setting.questions} questions × {setting.passages} passages of {setting.words} words"
         yield f"\n### {setting.model}: {shown}\n"
-        yield from (f"| {' | '.join(cells)} |" for cells in (COLUMNS, ["---"] * len(COLUMNS)))
+        yield from (_row(cells) for cells in (COLUMNS, ["---"] * len(COLUMNS)))
         yield f"| the collection's order | | {ours[0].before:.4f} | | | | | | | |"
         for one in sorted(ours, key=lambda one: one.method):
             yield _line(one)
@@ -182,17 +257,8 @@ def _line(one: Measured) -> str:
     )
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--model", required=True, help="a checkpoint that is asked by prompts")
-    parser.add_argument("--method", action="append", help="run these alone; may be repeated")
-    parser.add_argument("--questions", type=int, default=4)
-    parser.add_argument("--passages", type=int, default=8)
-    parser.add_argument("--words", type=int, default=WORDS)
-    parser.add_argument("--again", action="store_true", help="run what was measured or refused before, too")
-    parser.add_argument("--minutes", type=float, default=60, help="start no further method after so many")
-    asked = parser.parse_args()
+def run(asked: argparse.Namespace) -> None:
+    """Measure what is missing."""
     setting = Setting(asked.model, asked.questions, asked.passages, asked.words)
     rankings, qrels = candidates(setting)
     started = time.monotonic()
@@ -211,6 +277,27 @@ def main() -> None:
             continue
         print(f"{name}: {found.why or found.ndcg} {found.seconds:.1f} s", flush=True)
         write([*(one for one in read() if (one.method, one.setting) != (name, setting)), found])
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--model", help="a checkpoint; without one, the pages are written from what was measured")
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 when a page is stale")
+    parser.add_argument("--method", action="append", help="run these alone; may be repeated")
+    parser.add_argument("--questions", type=int, default=4)
+    parser.add_argument("--passages", type=int, default=8)
+    parser.add_argument("--words", type=int, default=WORDS)
+    parser.add_argument("--again", action="store_true", help="run what was measured or refused before, too")
+    parser.add_argument("--minutes", type=float, default=60, help="start no further method after so many")
+    asked = parser.parse_args()
+    if asked.check:
+        if stale := [path for path, text in pages(read()) if path.read_text(encoding="utf-8") != text]:
+            sys.exit(f"{stale[0]} is stale; run: python scripts/methods_on_noveleval.py")
+    elif asked.model is None:
+        write(read())
+    else:
+        run(asked)
 
 
 if __name__ == "__main__":
