@@ -6,9 +6,11 @@ import math
 
 import pytest
 
+from rerank import prompts
 from rerank.errors import InputError, JudgeError, UnknownName
+from rerank.judges.hosting.choosing import way_for
 from rerank.judges.hosting.providers import api_key, hosting, is_hosted, providers
-from rerank.judges.hosting.replies import Step, Usage, reply
+from rerank.judges.hosting.replies import Reply, Step, Usage, reply
 from rerank.judges.hosting.told_words import bare, behind, word_scores
 from rerank.judges.readings import by_targets, checked_grades
 from rerank.prompts.reading import read_word
@@ -50,6 +52,50 @@ def test_it_is_read_behind_a_thought():
     steps = [step("<think>", 1.0), step("A", 1.0, A=1.0), step("</think>", 1.0), step("B", 0.8, B=0.8, A=0.1)]
 
     assert word_scores(steps, ["A", "B"], "")[0] == pytest.approx([math.log(0.1), math.log(0.8)])
+
+
+def test_what_stands_in_a_thought_that_is_not_ended_is_no_answer():
+    steps = [step(" A", 1.0, _A=1.0), step(" then", 1.0)]
+
+    assert word_scores(steps, ["A", "B"], "", thinks=True) == ([math.log(0.5)] * 2, 2)
+    assert word_scores(steps, ["A", "B"], "")[0][0] == pytest.approx(0.0)
+    ended = [*steps, step("</think>", 1.0), step(" B", 0.8, _B=0.8, _A=0.1)]
+    assert word_scores(ended, ["A", "B"], "", thinks=True)[0] == pytest.approx([math.log(0.1), math.log(0.8)])
+
+
+def test_rank1_is_read_behind_the_thought_that_a_server_wrote():
+    way = way_for(prompts.find("rank1"), "likelihood", None, None, None, None)
+    thought = [step(" It", 1.0), step(" is", 1.0), step(" true", 1.0, _true=1.0)]
+    ended = (*thought, step("</think>", 1.0), step(" false", 0.6, _false=0.6, _true=0.2))
+
+    read = way.read(GRADE, Reply("", ended, False, None, "m", ""), "").answer
+    cut = way.read(GRADE, Reply("", tuple(thought), True, None, "m", ""), "").answer
+
+    assert math.exp(read.score) == pytest.approx(0.25)
+    assert read.repairs == ()
+    assert math.exp(cut.score) == pytest.approx(0.5)
+    assert cut.repairs == ("2 of 2 words were not among the likeliest tokens", "cut off at 8192 tokens")
+    assert way.most(GRADE) == 8192
+
+
+def test_tfrank_is_read_off_the_verdict_and_the_digits_behind_its_bracket():
+    way = way_for(prompts.find("tfrank"), "likelihood", None, None, None, None)
+    digits = {"0": 0.0625, "1": 0.0625, "2": 0.125, "3": 0.5, "4": 0.25}  # 2.8125 of 4 expected
+    steps = (
+        step("<think>", 1.0), step("\n\n", 1.0), step("</think>", 1.0), step("\n\n", 1.0),
+        step("yes", 0.6, yes=0.6, no=0.2), step("(", 1.0), step("3", 0.5, **digits), step(")", 1.0),
+    )  # fmt: skip
+
+    [read, alone] = [
+        way.read(GRADE, Reply("", some, False, None, "m", ""), "").answer for some in (steps[4:], steps[4:5])
+    ]
+    chat = way.read(GRADE, Reply("", steps, False, None, "m", ""), way.prompt.answer).answer
+
+    assert read.score == pytest.approx((2.8125 / 4 + 0.75) / 2)
+    assert read.repairs == ()
+    assert chat.score == pytest.approx(read.score)
+    assert alone.score == pytest.approx((0.5 + 0.75) / 2)
+    assert alone.repairs == ("5 of 7 words were not among the likeliest tokens",)
 
 
 def test_brackets_beside_a_label_are_no_part_of_it():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rerank import registry
 from rerank.errors import InputError
 from rerank.judges.choosing import ASKS, keywords
-from rerank.judges.hosting.ways import Labels, Query, Targets, Way, Written
+from rerank.judges.hosting.ways import Labels, Query, Targets, Verdict, Way, Written
 from rerank.judges.readings import check_targets, checked_grades
 from rerank.prompts import Blank, Prompt
 from rerank.questions import Compare, Grade, GradeSet, Write
@@ -26,7 +26,9 @@ ASKED_LIKE: Mapping[str, Mapping[str, str]] = {
     "likelihood": {"mode": "likelihood"},
     "permutation": {"mode": "generation"},
     "preference": {"mode": "generation"},
+    "reasoning": {"mode": "likelihood"},
     "target-token": {"mode": "likelihood"},
+    "verdict": {"mode": "likelihood"},
     "written-score": {"mode": "generation"},
 }
 """How a hosted model is asked where a judge of this name would ask a model in this process."""
@@ -82,6 +84,8 @@ def way_for(
     if chosen == "generation":
         return Written(prompt, new_tokens, words, checked_grades(words, grades) if kind is Grade else ())
     if by_words:
+        if prompt.judge == "verdict":
+            return Verdict(prompt, new_tokens, words, ())
         return Targets(prompt, new_tokens, words, checked_grades(words, grades))
     return Labels(prompt, new_tokens)
 

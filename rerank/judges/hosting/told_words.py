@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from rerank.errors import JudgeError
 from rerank.judges.hosting.replies import Step
 
-__all__ = ["bare", "behind", "word_scores"]
+__all__ = ["bare", "behind", "behind_text", "word_scores"]
 
 AROUND = re.compile(r"^\W+|\W+$")
 
 
-def word_scores(steps: Sequence[Step], words: Sequence[str], begun: str) -> tuple[list[float], int]:
+def word_scores(
+    steps: Sequence[Step], words: Sequence[str], begun: str, *, thinks: bool = False
+) -> tuple[list[float], int]:
     """The log-probability of each word where the model gives its answer, and how many of them were not told.
 
     It is read behind the answer's beginning where the model wrote that, else where the first of the words was written,
@@ -26,9 +28,10 @@ def word_scores(steps: Sequence[Step], words: Sequence[str], begun: str) -> tupl
         steps: what was written.
         words: what may be the answer.
         begun: how the answer begins.
+        thinks: whether the model begins inside a thought: what stands in one that is not ended is no answer.
     """
     names = [bare(word) for word in words]
-    step = _place(_spoken(steps), set(names), begun.strip())
+    step = _place(_spoken(steps, thinks), set(names), begun.strip())
     told: dict[str, float] = {}
     for text, log_prob in _told(step):
         told[bare(text)] = max(log_prob, told.get(bare(text), -math.inf))
@@ -65,10 +68,20 @@ def bare(text: str) -> str:
     return AROUND.sub("", text) or text.strip()
 
 
-def _spoken(steps: Sequence[Step]) -> Sequence[Step]:
+def behind_text(steps: Sequence[Step], text: str) -> Sequence[Step]:
+    """The steps behind the first that completes a text; none where it was not written."""
+    written = ""
+    for index, step in enumerate(steps):
+        written += step.text
+        if text in written:
+            return steps[index + 1 :]
+    return ()
+
+
+def _spoken(steps: Sequence[Step], thinks: bool) -> Sequence[Step]:
     """What comes behind a thought, where there is one."""
     text = ""
-    start = 0
+    start = len(steps) if thinks else 0
     for index, step in enumerate(steps):
         text += step.text
         if "</think>" in text:

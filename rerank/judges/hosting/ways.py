@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import ClassVar, TypeAlias
 
 from rerank.errors import InputError
 from rerank.judges.hosting.replies import Reply
-from rerank.judges.hosting.told_words import behind, word_scores
+from rerank.judges.hosting.told_words import behind, behind_text, word_scores
 from rerank.judges.readings import (
     by_choice,
     by_targets,
@@ -41,7 +42,10 @@ from rerank.questions import (
 )
 from rerank.questions import Written as WrittenText
 
-__all__ = ["Labels", "Query", "Reading", "Targets", "Way", "Written"]
+__all__ = ["Labels", "Query", "Reading", "Targets", "Verdict", "Way", "Written"]
+
+GRADES = ("0", "1", "2", "3", "4")
+"""Of a verdict."""
 
 DIGITS = 9
 """Documents that numbers of one token tell apart."""
@@ -125,17 +129,19 @@ class Words(Way):
         """By the scores of the words."""
 
     def usual(self, question: Question) -> int:
-        """One word, and the answer's beginning where the model has to write it."""
-        return 8 if self.prompt.answer else 1
+        """One word behind a thought, or behind the answer's beginning where the model has to write it."""
+        return self.prompt.new_tokens or (8 if self.prompt.answer else 1)
 
     def read(self, question: Question, reply: Reply, begun: str) -> Reading:
         """Where no word was told there is nothing to compare: no winner, the order shown, a grade of even shares."""
         assert reply.steps is not None  # or `is_told` had said so
         words = self.words(question)
-        scores, outside = word_scores(reply.steps, words, begun)
+        scores, outside = word_scores(reply.steps, words, begun, thinks=self.prompt.opens_thought)
         if outside == len(words) and not isinstance(question, Grade):
             return Reading(_nothing(question, scores), outside)
         repairs = [f"{outside} of {len(words)} words were not among the likeliest tokens"] if outside else []
+        if repairs and reply.cut and self.prompt.new_tokens is not None:
+            repairs.append(f"cut off at {self.most(question)} tokens")
         return Reading(self.answer(question, scores, repairs), outside)
 
 
@@ -159,6 +165,27 @@ class Targets(Words):
     def answer(self, question: Question, scores: Sequence[float], repairs: Sequence[str]) -> Answer:
         """As a model in this process would be read."""
         return by_targets(question, scores, self.grades, repairs, self.prompt.reading)
+
+
+class Verdict(Targets):
+    """TFRank's grade, "yes(3)": ½ (E / 4 + P(yes)), E over the digits behind the bracket that is written.
+
+    As its authors read it (https://arxiv.org/abs/2508.09539), off the tokens that the server tells of.
+    """
+
+    def usual(self, question: Question) -> int:
+        """A verdict and its grade, and an empty thought before them."""
+        return 16
+
+    def read(self, question: Question, reply: Reply, begun: str) -> Reading:
+        """Both parts; what was not told of one counts as everywhere."""
+        assert reply.steps is not None  # or `is_told` had said so
+        verdicts, outside = word_scores(reply.steps, self.targets, begun)
+        grades, untold = word_scores(behind_text(reply.steps, "("), GRADES, "")
+        missing = outside + untold
+        repairs = (f"{missing} of {2 + len(GRADES)} words were not among the likeliest tokens",) if missing else ()
+        expected = sum(share * grade for grade, share in enumerate(_shares(grades)))
+        return Reading(Graded((expected / (len(GRADES) - 1) + _shares(verdicts)[0]) / 2, repairs), missing)
 
 
 class Labels(Words):
@@ -278,6 +305,12 @@ READERS: Mapping[type, Reader] = {
     Permute: lambda way, question, text: written_list(text, way.labels(question)),
     Write: lambda way, question, text: WrittenText(said(text)),
 }
+
+
+def _shares(log_probs: Sequence[float]) -> list[float]:
+    """Probabilities over these words alone."""
+    weights = [math.exp(number - max(log_probs)) for number in log_probs]
+    return [weight / sum(weights) for weight in weights]
 
 
 def _nothing(question: Question, scores: Sequence[float]) -> Answer:
