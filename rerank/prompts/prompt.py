@@ -31,6 +31,9 @@ KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """What a prompt asks, by the names of `rerank.questions`, and the fields that it must have for that."""
 
+MAY_SHOW: Mapping[str, frozenset[str]] = MappingProxyType({"write": frozenset({"document", "documents"})})
+"""Fields that a prompt of a kind may have beside."""
+
 FIELDS = frozenset({"query", "instruction", "count", "example", "wanted", "demonstrations"})
 IN_A_DEMONSTRATION: Mapping[str, frozenset[str]] = MappingProxyType(
     {"grade": frozenset({"query", "document", "answer"}), "compare": frozenset({"query", "first", "second", "answer"})}
@@ -184,9 +187,7 @@ class Prompt:
     def shows(self) -> int | None:
         """How many documents it shows; None when that is up to whoever asks."""
         if self.asks == "write":
-            return int(
-                any("document" in dict.fromkeys(field for _, field in _pieces(turn.text)) for turn in self.turns)
-            )
+            return None if self._shows("documents") else int(self._shows("document"))
         return {"grade": 1, "compare": 2}.get(self.asks)
 
     @property
@@ -308,7 +309,12 @@ class Prompt:
 
     @property
     def _lists(self) -> bool:
-        return "documents" in KINDS[self.asks] and self.identifiers != "indices"
+        lists = "documents" in KINDS[self.asks] or (self.asks == "write" and self._shows("documents"))
+        return lists and self.identifiers != "indices"
+
+    def _shows(self, field: str) -> bool:
+        """Whether a turn has this field."""
+        return any(field == one for turn in self.turns for _, one in _pieces(turn.text))
 
     @property
     def shows_demonstrations(self) -> bool:
@@ -382,8 +388,7 @@ class Prompt:
             raise InputError(
                 f"prompt {self.name!r}: a turn is said by {turn.role!r}; there is system, user, assistant, plain"
             )
-        written_for = {"document"} if self.asks == "write" else set()  # a query for a document, say
-        allowed = FOR_EACH if turn.each else FIELDS | KINDS[self.asks] | written_for
+        allowed = FOR_EACH if turn.each else FIELDS | KINDS[self.asks] | MAY_SHOW.get(self.asks, frozenset())
         return _fields(self.name, "turn", turn.text, allowed)
 
     def _filled(self, text: str, shown: Sequence[str]) -> Iterator[str | Blank]:
