@@ -77,6 +77,8 @@ class Remote:
         if not (input_price >= 0 and search_price >= 0):
             raise InputError(f"input_price={input_price} and search_price={search_price}; a price is 0 or more")
         self._place = place(str(name), dialect)
+        if self._place.dialect == "tei" and self._place.model:
+            raise InputError(f"text-embeddings-inference serves one model; leave out {self._place.model!r}")
         provider = Provider(self._place.address, self._place.api_key_env)
         key, self._key_from = api_key(provider, api_key_env)
         self.server = Server(self._place.address, key=key, timeout=timeout, connections=concurrent)
@@ -177,7 +179,9 @@ class Remote:
         return self._place
 
     def _detected(self, where: Place) -> Place:
-        dialect = where.dialect or ("tei" if self._speaks_tei() else "jina")
+        """Who names a model does not mean TEI, which serves one; `/rerank` of others is vLLM's, asked as Cohere is."""
+        usual = "cohere" if where.path == "/rerank" else "jina"
+        dialect = where.dialect or ("tei" if not where.model and self._speaks_tei() else usual)
         path = where.path or {"tei": "/rerank", "cohere": "/v2/rerank"}.get(dialect, "/v1/rerank")
         return Place(where.address, path, dialect, where.model, where.api_key_env)
 

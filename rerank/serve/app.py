@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import FrameType
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from starlette.exceptions import HTTPException
 
 from rerank import __version__
 from rerank.errors import DeadlineExceeded, InputError, JudgeError, RerankError, Transient
+from rerank.questions import Plan
 from rerank.rerankers.reranker import Reranker
 from rerank.serve.asked import Answered, Asked, Refused
 from rerank.serve.dialects import cohere, jina, tei, union, vllm
@@ -28,6 +30,7 @@ from rerank.serve.metrics import Metrics
 from rerank.serve.middleware import SIDE, ApiKeys, Bodies, Record, Requests, error_response
 from rerank.serve.model import Caller
 from rerank.serve.models import Models
+from rerank.serve.page import add_page
 from rerank.serve.settings import Settings
 
 __all__ = ["create_app"]
@@ -80,6 +83,7 @@ def create_app(
     app.state.models, app.state.metrics = models, Metrics(models)
     _add_ways(app, models)
     _add_facts(app, models)
+    add_page(app, models, partial(_answered, models))
     _add_errors(app)
     _surround(app, settings)
     return app
@@ -204,13 +208,15 @@ def _add_facts(app: FastAPI, models: Models) -> None:
         return Response(app.state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def _answered(models: Models, request: Request, asked: Asked) -> Answered:
+async def _answered(
+    models: Models, request: Request, asked: Asked, listen: Callable[[Plan], Plan] | None = None
+) -> Answered:
     record = Record.of(request.scope)
     model = models.find(asked.model)
     record |= {"model": model.name, "documents": len(asked.texts)}
     if models.settings.log_text:
         record |= {"query": asked.query, "texts": list(asked.texts)}
-    answered = await model.answer(asked, _caller(request, models.settings.deadline))
+    answered = await model.answer(asked, _caller(request, models.settings.deadline), listen)
     record["tokens"] = answered.tokens
     return answered
 

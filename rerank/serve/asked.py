@@ -49,11 +49,19 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document of the response: which it was, its score, and the window of it that scored best, if there are any."""
+    """A document of the response.
+
+    Args:
+        index: which it was.
+        score: in [0, 1], unless what was measured was asked for.
+        passage: the window of it that scored best, if there are any.
+        measured: what the method measured; None where it measured an order alone.
+    """
 
     index: int
     score: float
     passage: str | None = None
+    measured: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from rerank.serve.settings import Settings
 
 __all__ = ["SIDE", "ApiKeys", "Bodies", "Record", "Requests", "error_response"]
 
-OPEN = frozenset({"/", "/health", "/ready", "/metrics", "/docs", "/openapi.json"})
+OPEN = frozenset({"/", "/ui/page.css", "/ui/page.js", "/health", "/ready", "/metrics", "/docs", "/openapi.json"})
 """Paths that want no key."""
 
 SIDE = "rerank.side"

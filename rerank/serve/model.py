@@ -19,7 +19,7 @@ from rerank.serve.asked import Answered, Asked, Hit, Refused
 from rerank.serve.cutting import count_tokens, cut, reads_instructions, text_tokens
 from rerank.serve.scores import RANK_ONLY, meaning, relevances
 from rerank.serve.settings import Served, Settings
-from rerank.types import Document, Query, Ranking
+from rerank.types import Candidate, Document, Query, Ranking
 
 __all__ = ["Caller", "ServedModel"]
 
@@ -91,8 +91,13 @@ class ServedModel:
             plan = self.plan(Asked("what is a reranker?", ("one text", "another text")), "warm-up", _Work())
             self.scheduler.submit(plan).result()
 
-    async def answer(self, asked: Asked, caller: Caller) -> Answered:
+    async def answer(self, asked: Asked, caller: Caller, listen: Callable[[Plan], Plan] | None = None) -> Answered:
         """Rank a request's documents.
+
+        Args:
+            asked: the request.
+            caller: who sent it.
+            listen: stands between the plan and the scheduler, to see what is asked and answered.
 
         Raises:
             Refused: when it is too large, the queue is full, or it is not finished in time.
@@ -105,6 +110,7 @@ class ServedModel:
         try:
             work = _Work()
             plan = self.plan(asked, caller.request_id, work)
+            plan = plan if listen is None else listen(plan)
             ranking = await _in_time(self.scheduler.submit(plan, client=caller.client), caller)
             answered = True
             return self._answered(asked, caller.request_id, ranking, work)
@@ -190,7 +196,7 @@ class ServedModel:
         account = self.ledger.account(request_id)
         if cut_off := int(account.get("truncated_documents", 0)):
             warnings.append(f"{cut_off} documents were longer than the model reads, and cut")
-        hits = [_hit(candidate.document.doc_id, number, work) for candidate, number in kept]
+        hits = [_hit(candidate, number, work) for candidate, number in kept]
         tokens = int(account.get("tokens_real", 0) + account.get("tokens_reused", 0))
         return Answered(request_id, self.name, tuple(hits[: asked.top]), tokens, account, tuple(warnings))
 
@@ -202,9 +208,10 @@ class ServedModel:
         return 512 if device.startswith("cuda") else 64
 
 
-def _hit(doc_id: str, number: float, work: _Work) -> Hit:
+def _hit(candidate: Candidate, number: float, work: _Work) -> Hit:
+    doc_id = candidate.document.doc_id
     passage = work.passages.get(doc_id)
-    return Hit(int(doc_id), number, None if passage is None else passage.text)
+    return Hit(int(doc_id), number, None if passage is None else passage.text, candidate.score)
 
 
 async def _in_time(future: Future[Ranking], caller: Caller) -> Ranking:

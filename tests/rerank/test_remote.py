@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,9 @@ from click.testing import CliRunner
 pytest.importorskip("fastapi", reason="the servers of these tests need the 'serve' extra")
 
 from fastapi.responses import JSONResponse
+from live_server import live
 from rerank_server import RerankServer, running, scores
+from small_folders import bert
 
 from rerank import Pipeline, RemoteReranker, Reranker
 from rerank.cli.main import main
@@ -287,13 +290,14 @@ def test_models_that_write_are_no_rerank_servers():
         ({"device": "cpu"}, "judge 'remote' takes no device"),
         ({"algorithm": "heapsort"}, "heapsort asks Compare, and Remote answers only Grade, GradeSet"),
         ({"options": {"batch": 3}}, "take no option 'batch'"),
+        ({"model": "http://127.0.0.1:1/rerank#m", "options": {"dialect": "tei"}}, "serves one model; leave out 'm'"),
         ({"options": {"timeout": 0}}, "timeout=0"),
         ({"options": {"search_price": -1.0}}, "a price is 0 or more"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_asked(options, said):
     with pytest.raises(InputError, match=said):
-        Reranker("http://127.0.0.1:1/v1/rerank", **options)
+        Reranker(**{"model": "http://127.0.0.1:1/v1/rerank"} | options)
 
 
 def test_a_method_is_of_no_use_to_a_server():
@@ -336,6 +340,26 @@ def test_the_doctor_sees_whether_it_answers(serving):
     assert (found["dialect"], found["usage"]) == ("jina", "told")
     assert away.exit_code == 2
     assert "the connection to http://127.0.0.1:1 failed" in away.stderr
+
+
+@pytest.mark.parametrize("path", ["", "/rerank", "/v1/rerank", "/v2/rerank", "/jina/v1/rerank"])
+def test_our_own_server_is_one_of_them(own_server, remote, path):
+    local, server = own_server
+    reranker = remote(f"http://127.0.0.1:{server.port}{path}", model="first")
+
+    ranking = reranker.rank(QUERY, TEXTS)
+
+    expected = local.rank(QUERY, TEXTS)
+    assert ids(ranking) == ids(expected)
+    assert [candidate.score for candidate in ranking] == [1 / (1 + math.exp(-each.score)) for each in expected]
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory):
+    """A tiny cross-encoder, and a server of it."""
+    local = Reranker(bert(tmp_path_factory.mktemp("tiny")), device="cpu")
+    with live(local) as server:
+        yield local, server
 
 
 def test_the_examples_of_the_page_run(serving, tmp_path):
