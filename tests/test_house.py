@@ -90,6 +90,23 @@ def test_the_installed_wheel_reads_its_collection(installed: Path, tmp_path: Pat
     assert elsewhere(installed, tmp_path, "-c", code).split() == ["21", "420"]
 
 
+def test_the_installed_wheel_runs_a_suite_in_an_empty_folder(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RERANK_CACHE", str(tmp_path / "cache"))
+    rerank_itself = str(installed / "bin" / "rerank")
+    (tmp_path / "bm25.toml").write_text('[[stage]]\nretriever = "bm25"\ncutoff = 20\n', encoding="utf-8")
+    collection = installed / "rerank" / "catalog" / "datasets" / "noveleval"
+
+    listed = elsewhere(installed, tmp_path, rerank_itself, "datasets")
+    asked = ["suite", str(collection), "--pipeline", "bm25.toml", "--output", "out", "--json"]
+    found = json.loads(elsewhere(installed, tmp_path, rerank_itself, *asked))
+
+    assert "bright-biology" in listed
+    assert found["means"]["bm25"] == pytest.approx(0.6901, abs=1e-4)
+    assert "data:image/png;base64," in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_importing_rerank_is_quick_and_loads_nothing_heavy() -> None:
     code = (
         "import sys, time; started = time.perf_counter(); import rerank; seconds = time.perf_counter() - started;"
