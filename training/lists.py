@@ -46,28 +46,37 @@ class Lists(Dataset[Example]):
         source: examples, or a folder of Arrow that `write_arrow` made; it is not held in memory.
         sample: draw so many documents of each list, anew in every epoch: one that is relevant (where there are
             labels) and others that are not; None takes all.
+        shuffle: show the documents of each list in another order in every epoch, for students that see the order.
         seed: of what is drawn.
 
     Raises:
         InputError: when there is no example, or `sample` is below 2.
     """
 
-    def __init__(self, source: Sequence[Example] | str | Path, *, sample: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        source: Sequence[Example] | str | Path,
+        *,
+        sample: int | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> None:
         self.source: Source = _OnDisk(Path(source)) if isinstance(source, str | Path) else source
         if not len(self.source):
             raise InputError("there is no example to train on")
         if sample is not None and sample < 2:
             raise InputError(f"sample={sample}; a list that teaches anything has at least 2 documents")
-        self.sample, self.seed, self.epoch = sample, seed, 0
+        self.sample, self.shuffle, self.seed, self.epoch = sample, shuffle, seed, 0
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Example:
         example = self.source[index]
-        if self.sample is None or len(example) <= self.sample:
-            return example
-        return sampled(example, self.sample, random.Random(f"{self.seed} {self.epoch} {index}"))
+        choice = random.Random(f"{self.seed} {self.epoch} {index}")
+        if self.sample is not None and len(example) > self.sample:
+            example = sampled(example, self.sample, choice)
+        return _kept(example, choice.sample(range(len(example)), len(example))) if self.shuffle else example
 
     def all(self) -> Iterator[Example]:
         """Whole, in order."""

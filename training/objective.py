@@ -116,6 +116,27 @@ class Objective:
         lists = scores.new_zeros(mask.shape).masked_scatter(mask, scores)
         return LOSSES[self.loss](lists, target, mask, **self.options, **more).mean()
 
+    def of_tokens(self, written: Mapping[str, Tensor], mask: Tensor, target: Tensor) -> Tensor:
+        """The mean loss of a batch's lists, of which a language model writes the order.
+
+        Args:
+            written: what a listwise student gives: log_probs, token_mask, ranks, letters.
+            mask, target: of `tensors`.
+
+        Raises:
+            InputError: when the loss reads letters, and identifiers are several tokens.
+        """
+        log_probs, tokens = written["log_probs"], written["token_mask"]
+        if self.loss == "importance-weighted-lm":
+            return LOSSES[self.loss](log_probs, written["ranks"], tokens).mean()
+        if self.loss != "first":
+            return LOSSES[self.loss](log_probs, tokens).mean()
+        letters = written["letters"]
+        if not len(letters):
+            raise InputError("loss 'first' wants identifiers of one token each; use the prompt 'first'")
+        placed = letters.new_zeros(mask.shape).masked_scatter(mask, letters)
+        return LOSSES[self.loss](log_probs, tokens, placed, target, mask, **self.options).mean()
+
     def _made_of(self, example: Example) -> str:
         kinds = MADE_OF[self.reads] if self.target is None else (self.target,)
         found = next((kind for kind in kinds if getattr(example, kind) is not None), None)

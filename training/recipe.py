@@ -76,6 +76,7 @@ class Schedule:
         patience: stop when the first measure has not become better for so many evaluations; None: never.
         log_every: optimiser steps between points of the curves.
         sample: draw so many documents of each list in each epoch; None: all.
+        shuffle: show the documents of a list in another order in each epoch.
         seed: of new weights, order, dropout, and what is drawn.
         fsdp: of transformers, such as "full_shard auto_wrap", under torchrun.
 
@@ -101,6 +102,7 @@ class Schedule:
     patience: int | None = None
     log_every: int = 10
     sample: int | None = None
+    shuffle: bool = False
     seed: int = 0
     fsdp: str | None = None
 

@@ -142,7 +142,7 @@ def _lists(recipe: Recipe, examples: Sequence[Example] | str | Path | None, outp
         raise InputError("there is nothing to train on; name the examples (--examples, or 'examples' in the recipe)")
     if isinstance(source, str | Path) and not (Path(source) / "state.json").is_file():
         source = _as_arrow(source, output / "examples")
-    return Lists(source, sample=recipe.schedule.sample, seed=recipe.schedule.seed)
+    return Lists(source, sample=recipe.schedule.sample, shuffle=recipe.schedule.shuffle, seed=recipe.schedule.seed)
 
 
 def _as_arrow(source: str | Path, folder: Path) -> Path:

@@ -46,6 +46,7 @@ class ListTrainer(transformers.Trainer):  # type: ignore[misc]
         callbacks: Sequence[Any] = (),
     ) -> None:
         self.student, self.objective, self.development = student, objective, development
+        student.target = objective.target
         self.cut: dict[str, int] = {"truncated_documents": 0}
         super().__init__(
             student,
@@ -73,6 +74,8 @@ class ListTrainer(transformers.Trainer):  # type: ignore[misc]
 
     def loss_of(self, outputs: Any, targets: dict[str, Tensor]) -> Tensor:
         """Of what the student gave."""
+        if self.objective.reads == "tokens":
+            return self.objective.of_tokens(outputs, **targets)
         return self.objective.of_scores(outputs, **targets)
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:

@@ -7,9 +7,10 @@
 
 from rerank.checkpoints.fetch import fetch, where
 from rerank.checkpoints.folder import fingerprint, kind, origin, settings, weight_files
-from rerank.checkpoints.load import Checkpoint, Located, find, names
+from rerank.checkpoints.load import ENTRY_FILE, Checkpoint, Located, find, names
 
 __all__ = [
+    "ENTRY_FILE",
     "Checkpoint",
     "Located",
     "fetch",

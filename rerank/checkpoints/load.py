@@ -17,10 +17,13 @@ from rerank.checkpoints.wheel import Wheel
 from rerank.errors import CheckpointError, ConfigError, UnknownName
 from rerank.registry import did_you_mean
 
-__all__ = ["Checkpoint", "Located", "Source", "find", "names", "near"]
+__all__ = ["ENTRY_FILE", "Checkpoint", "Located", "Source", "find", "names", "near"]
 
 Source: TypeAlias = Hub | Wheel
 SOURCES: Mapping[str, type[Source]] = {"hub": Hub, "wheel": Wheel, "split-wheel": SplitWheel}
+
+ENTRY_FILE = "rerank.toml"
+"""In a folder: how the checkpoint in it is asked, in the words of a file in `rerank/checkpoints`."""
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -92,6 +95,8 @@ def names() -> list[str]:
 def find(name: str | Path) -> Located:
     """What a name stands for: an entry's name, hub id or alias; a local folder; or any other hub id, in this order.
 
+    A folder may have an entry of its own, `rerank.toml`.
+
     A folder that has an entry's name is meant by writing `./name`.
 
     Raises:
@@ -102,12 +107,20 @@ def find(name: str | Path) -> Located:
     if (entry := _spellings().get(text)) is not None:
         return Located(entry.name, entry, sources=entry.sources or (Hub(entry.hub),))
     if text and (folder := Path(text).expanduser()).is_dir():
-        return Located(text, folder=folder)
+        return Located(text, _own_entry(folder), folder=folder)
     if HUB_ID.fullmatch(text):
         return Located(text, sources=(Hub(text),))
     if "/" in text or "\\" in text:
         raise CheckpointError(f"there is no folder {text}")
     raise UnknownName(f"no checkpoint is called {text!r}{near(text) or did_you_mean(text, names())}")
+
+
+def _own_entry(folder: Path) -> Checkpoint | None:
+    """What a folder says of itself, as training writes it."""
+    path = folder / ENTRY_FILE
+    if not path.is_file():
+        return None
+    return _read(path.read_text(encoding="utf-8"), folder.name, str(path))
 
 
 def near(text: str) -> str:

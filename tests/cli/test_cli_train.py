@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -65,6 +66,32 @@ def test_every_recipe_of_a_cross_encoder_trains(
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["steps"] == 2
     assert (tmp_path / "out" / "README.md").exists()
+
+
+OTHERS = [name for name in names() if name not in CROSS_ENCODERS and name != "rank-without-gpt"]  # bitsandbytes' 4 bits
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_recipe_of_a_language_model_trains(
+    command: Callable[..., Result], name: str, flan: Path, smollm: Path, examples: Path, tmp_path: Path
+) -> None:
+    from judge_models import tiny_lm, tiny_t5
+
+    recipe = find(name)
+    seq2seq = "t5" in recipe.student.model.lower()
+    model = tiny_t5(tmp_path / "start", flan) if seq2seq else tiny_lm(tmp_path / "start", smollm)
+    place = examples
+    if recipe.objective.reads == "preferences":
+        place = tmp_path / "pairs.jsonl"
+        write_examples([replace(example, pairs=((0, 1, 1.0), (2, 3, 0.5))) for example in lists(2)], place)
+    small = ["--set", "student.options.max_tokens=700", "--set", "schedule.lists=2", "--set", "schedule.accumulate=1"]
+    where = ["--examples", place, "--model", model, "--output", tmp_path / "out"]
+
+    result = command("train", name, *where, *small, "--max-steps", 1, "--json", "--quiet")
+
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["steps"] == 1
+    assert (tmp_path / "out" / "rerank.toml").exists()
 
 
 def test_a_finished_run_is_said_again_and_not_done_again(

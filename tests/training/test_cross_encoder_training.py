@@ -382,6 +382,22 @@ def test_drawn_documents_are_one_relevant_and_others_and_change_with_the_epoch()
     assert first == [Lists(source, sample=5, seed=1)[index] for index in range(4)]
 
 
+def test_shuffled_documents_keep_their_labels_scores_and_order() -> None:
+    from training.lists import Lists
+
+    source = lists(3, documents=6)
+    shuffled = Lists(source, shuffle=True, seed=1)
+
+    for index, whole in enumerate(source):
+        example = shuffled[index]
+        places = [whole.documents.index(text) for text in example.documents]
+        assert sorted(places) == list(range(6))
+        assert [(whole.relevance or ())[place] for place in places] == list(example.relevance or ())
+        in_order = [example.documents[place] for place in example.order or ()]
+        assert in_order == [whole.documents[place] for place in whole.order or ()]
+    assert [shuffled[index].documents for index in range(3)] != [whole.documents for whole in source]
+
+
 def test_a_forward_pass_for_measures_leaves_the_student_as_it_was(folder: Path) -> None:
     student = CrossEncoder(folder)
     before = copy.deepcopy(student.state_dict())

@@ -116,17 +116,21 @@ def attend(
     return torch.cat(outputs)[None], None
 
 
-def run_packed(backbone: Any, ids: Tensor, types: Tensor, places: Tensor, lengths: Tensor, *, typed: bool) -> Tensor:
+def run_packed(
+    backbone: Any, ids: Tensor, types: Tensor, places: Tensor, lengths: Tensor, *, typed: bool, **options: Any
+) -> Tensor:
     """The last hidden states of a row: [tokens, hidden].
 
     Args:
         backbone: of transformers, with `ATTENTION`.
         ids, types, places, lengths: as of `Rows`; places begin where the model's do.
         typed: whether the model reads token types.
+        options: of the model's forward.
     """
     runs = runs_of(lengths.tolist())
     read = {"token_type_ids": types[None]} if typed else {}
-    states: Tensor = backbone(input_ids=ids[None], position_ids=places[None], runs=runs, **read).last_hidden_state
+    outputs = backbone(input_ids=ids[None], position_ids=places[None], runs=runs, **read, **options)
+    states: Tensor = outputs.last_hidden_state
     return states[0]
 
 

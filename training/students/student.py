@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from rerank.checkpoints import ENTRY_FILE
 from rerank.engine.loading import quiet
 from rerank.errors import InputError
 from rerank.registry import extra_for, unknown
@@ -64,6 +66,7 @@ class Student(nn.Module, ABC):
 
     Attributes:
         wants: which losses it can be trained with: those over "lists" or those over "tokens".
+        target: the labels that an order to write is made of; None: the first that there are.
     """
 
     wants: ClassVar[str] = "lists"
@@ -71,6 +74,7 @@ class Student(nn.Module, ABC):
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
+        self.target: str | None = None
 
     @property
     def core(self) -> Any:
@@ -96,6 +100,10 @@ class Student(nn.Module, ABC):
     def execution(self) -> str:
         """How it runs, for the card."""
         return "padded"
+
+    def asked_as(self) -> dict[str, Any]:
+        """How it is asked when it ranks, for `rerank.toml`; empty where its kind says so."""
+        return {}
 
     def use(self, name: str) -> str:
         """How what was written is loaded, for the card."""
@@ -150,6 +158,11 @@ class Student(nn.Module, ABC):
     def finish(self, folder: str | Path) -> None:
         """Write what users load: adapters are merged, and lie beside in `adapter`."""
         folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if asked := self.asked_as():
+            said = {"hub": "", "description": f"trained: {folder.name}", "licence": "as its base model's", **asked}
+            lines = [f"{key} = {json.dumps(value)}" for key, value in said.items()]
+            (folder / ENTRY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
         if not self.adapted:
             self.save(folder)
             return

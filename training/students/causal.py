@@ -1,0 +1,87 @@
+"""Causal language models in training: prompts in one row, attention within each, states read where they matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from rerank.engine.loading import explained, quiet
+from training.students.packed import register, rows_of, run_packed
+from training.students.student import Lora, kept_randomness, quantized
+
+__all__ = ["last_tokens", "load_model", "row_states", "try_packed"]
+
+AGREES = 2e-3
+"""How far packed states may be from the model's own, in float32, relative to their size."""
+
+
+def load_model(folder: Path, head: str, dtype: str, lora: Lora | None, **config: Any) -> tuple[Any, Any]:
+    """A model of transformers and its tokenizer.
+
+    Args:
+        folder: of the checkpoint; one out of a GGUF file is read as the toolkit reads it.
+        head: the class of transformers.
+        dtype: of the weights.
+        lora: may quantise them.
+        config: changes to its config.
+
+    Raises:
+        CheckpointError: when transformers cannot load it.
+    """
+    import transformers
+
+    with quiet(), explained(folder):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        shape = transformers.AutoConfig.from_pretrained(folder, **config)
+        if getattr(shape, "pad_token_id", None) is None:
+            shape.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else shape.eos_token_id
+        model = getattr(transformers, head).from_pretrained(
+            folder, config=shape, dtype=getattr(torch, dtype), **quantized(lora, dtype)
+        )
+    return model, tokenizer
+
+
+def row_states(
+    model: Any, ids: Tensor, types: Tensor, places: Tensor, lengths: Tensor, slots: Tensor, *, packed: bool
+) -> Tensor:
+    """The last hidden states of all tokens of a row: [tokens, hidden]. Arguments as of `Rows`."""
+    if packed:
+        return run_packed(model.base_model, ids, types, places, lengths, typed=False, use_cache=False)
+    texts = torch.split(ids, lengths.tolist())
+    mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
+    padded = pad_sequence(list(texts), batch_first=True)
+    states = model.base_model(input_ids=padded, attention_mask=mask, use_cache=False).last_hidden_state
+    whole: Tensor = states[mask.bool()]
+    return whole
+
+
+def last_tokens(lengths: Tensor, slots: Tensor) -> Tensor:
+    """Where each text's last token lies in a row, in the order of the texts given: [texts]."""
+    return (lengths.cumsum(0) - 1)[slots.argsort()]
+
+
+def try_packed(model: Any, packed: bool | None) -> str:
+    """Set packed attention where the model gives the same by it; why it is padded, or ""."""
+    if packed is False:
+        return "packed=False"
+    usual, training = model.config._attn_implementation, model.training
+    rows = rows_of([[(7 * place) % 90 + 5 for place in range(length)] for length in (6, 3, 24)])
+    inputs = {name: tensor.to(model.device) for name, tensor in rows.as_inputs().items()}
+    model.eval()
+    with torch.no_grad(), kept_randomness():
+        own = row_states(model, **inputs, packed=False)
+        model.set_attn_implementation(register())
+        try:
+            got = row_states(model, **inputs, packed=True)
+            gap = float((got - own).abs().max() / own.abs().max().clamp(min=1e-6))
+        except (TypeError, ValueError, RuntimeError):
+            gap = float("inf")
+    model.train(training)
+    if gap <= AGREES * (1 if model.dtype == torch.float32 else 50):
+        return ""
+    model.set_attn_implementation(usual)
+    return f"packed attention changes its states by {gap:.1e}"

@@ -1,0 +1,125 @@
+"""monoT5, RankT5, yes-or-no language models: the logits of one or two words are the score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+from torch.nn.utils.rnn import pad_sequence
+
+from rerank import checkpoints
+from rerank.errors import InputError
+from rerank.judges.target_words import target_ids
+from training.examples import Example
+from training.students.causal import last_tokens, load_model, row_states, try_packed
+from training.students.packed import rows_of
+from training.students.prompts import PromptReader
+from training.students.student import Lora, Student, with_lora
+
+__all__ = ["TargetToken"]
+
+MODES = {"encoder-decoder": "AutoModelForSeq2SeqLM", "causal": "AutoModelForCausalLM"}
+
+
+class TargetToken(Student):
+    """A T5 or a causal language model that is asked by a prompt about one document.
+
+    The score is the raw logit of a prompt's one target (RankT5, https://arxiv.org/abs/2210.10634), or the first
+    target's less the second's, whose sigmoid is P(first) over both: `bce` is then monoT5's cross-entropy over "true"
+    and "false" (https://arxiv.org/abs/2003.06713).
+
+    Args:
+        name: a checkpoint's name, hub id or folder.
+        prompt: of the toolkit, that asks to grade: "monot5", "rankt5", "yes-no" …
+        max_tokens: of the prompt; documents are cut at their ends.
+        packed: causal models without padding; None: where they give the same. A T5 is padded.
+        lora: train adapters alone.
+        dtype: of the weights.
+
+    Raises:
+        CheckpointError: when it is no T5 and no causal model.
+        InputError: when a target is not one token.
+    """
+
+    def __init__(
+        self,
+        name: str | Path,
+        *,
+        prompt: str = "monot5",
+        max_tokens: int = 512,
+        packed: bool | None = None,
+        lora: Lora | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        folder = checkpoints.fetch(name)
+        self.kind = checkpoints.kind(folder)
+        if self.kind not in MODES:
+            raise InputError(f"{folder.name} is a {self.kind}, which has no words to be asked for; use a T5 or an LLM")
+        model, tokenizer = load_model(folder, MODES[self.kind], dtype, lora)
+        super().__init__(with_lora(model, lora), tokenizer)
+        self.reader = PromptReader(folder, tokenizer, prompt, max_tokens=max_tokens)
+        asked = self.reader.prompt
+        if asked.asks != "grade" or not 1 <= len(asked.targets) <= 2:
+            raise InputError(f"prompt {prompt!r} must ask to grade by one target word or two, to be trained by them")
+        behind = asked.answer if self.seq2seq else self.reader.tail(1)
+        self.targets = target_ids(tokenizer, asked.targets, behind=behind)
+        self.prefix = _prefix(model, tokenizer, asked.answer) if self.seq2seq else []
+        self.why_padded = "a T5" if self.seq2seq else try_packed(model, packed)
+
+    @property
+    def seq2seq(self) -> bool:
+        """Whether it is a T5."""
+        return self.kind == "encoder-decoder"
+
+    @property
+    def execution(self) -> str:
+        """How it runs, for the card."""
+        return f"padded ({self.why_padded})" if self.why_padded else "packed"
+
+    def asked_as(self) -> dict[str, Any]:
+        """How it is asked when it ranks."""
+        return {
+            "judge": "target-token",
+            "prompt": self.reader.prompt.name,
+            "max_tokens": self.reader.max_tokens,
+        }
+
+    def read(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """A prompt a document."""
+        read = [self.reader.read(example.query, [text]) for example in examples for text in example.documents]
+        cut = torch.tensor(sum(len(prompt.cut or ()) for prompt in read))
+        if not self.seq2seq:
+            return {**rows_of([prompt.ids for prompt in read]).as_inputs(), "cut": cut}
+        texts = [torch.tensor(prompt.ids) for prompt in read]
+        mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
+        padded = pad_sequence(texts, batch_first=True, padding_value=self.core.config.pad_token_id)
+        return {"input_ids": padded, "attention_mask": mask, "cut": cut}
+
+    def forward(self, *, cut: Tensor | None = None, **inputs: Tensor) -> Tensor:
+        """float [texts]."""
+        model = self.core
+        if self.seq2seq:
+            start = torch.tensor([self.prefix], device=inputs["input_ids"].device).expand(len(inputs["input_ids"]), -1)
+            logits = model(**inputs, decoder_input_ids=start, use_cache=False).logits[:, -1, list(self.targets)]
+        else:
+            states = row_states(model, **inputs, packed=not self.why_padded)
+            logits = head_rows(model, states[last_tokens(inputs["lengths"], inputs["slots"])], self.targets)
+        score: Tensor = logits[:, 0] if len(self.targets) == 1 else logits[:, 0] - logits[:, 1]
+        return score
+
+
+def head_rows(model: Any, states: Tensor, tokens: Sequence[int]) -> Tensor:
+    """The logits of a few tokens: [rows, dim] -> float32 [rows, tokens]; no other row of the head is read."""
+    head = model.get_output_embeddings()
+    chosen = list(tokens)
+    bias = None if head.bias is None else head.bias[chosen].float()
+    return linear(states.float(), head.weight[chosen].float(), bias)
+
+
+def _prefix(model: Any, tokenizer: Any, answer: str) -> list[int]:
+    begun = tokenizer(answer, add_special_tokens=False)["input_ids"] if answer else []
+    return [model.config.decoder_start_token_id, *begun]
