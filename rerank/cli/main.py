@@ -66,6 +66,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "rerank.cli.queries:queries",
         "Write queries for documents, where nobody has asked any (InPars).",
     ),
+    "distil": (
+        "rerank.cli.distil:distil",
+        "Distil a student from a teacher in one go: mine negatives, label them, train by a recipe, evaluate.",
+    ),
     "models": ("rerank.cli.models:models", "List checkpoints, fetch them, and say where they are."),
     "datasets": ("rerank.cli.datasets:datasets", "List datasets, or show one."),
     "prompt": (
