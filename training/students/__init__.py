@@ -11,18 +11,31 @@ from rerank.registry import did_you_mean, unknown
 from training.students.cross_encoder import CrossEncoder
 from training.students.listwise import Listwise
 from training.students.score_head import ScoreHead
+from training.students.set_encoder import SetEncoder
 from training.students.student import Lora, Student
 from training.students.target_token import TargetToken
 
 if TYPE_CHECKING:
     from training.recipe import StudentTable
 
-__all__ = ["KINDS", "CrossEncoder", "Listwise", "Lora", "ScoreHead", "Student", "TargetToken", "checked", "student_of"]
+__all__ = [
+    "KINDS",
+    "CrossEncoder",
+    "Listwise",
+    "Lora",
+    "ScoreHead",
+    "SetEncoder",
+    "Student",
+    "TargetToken",
+    "checked",
+    "student_of",
+]
 
 KINDS: Mapping[str, type[Student]] = {
     "cross-encoder": CrossEncoder,
     "listwise": Listwise,
     "score-head": ScoreHead,
+    "set-encoder": SetEncoder,
     "target-token": TargetToken,
 }
 """By the name that a recipe gives them."""

@@ -1,0 +1,198 @@
+"""Set-encoders: the documents of a list beside each other, each knowing of one token of every other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from rerank import checkpoints
+from rerank.engine.encoders.padded import rectangle
+from rerank.engine.encoders.set_model import INTERACTION, SetConfig, backbone_class, load_set_encoder
+from rerank.engine.loading import Loading, explained, quiet
+from rerank.engine.texts.set_tokens import SetTexts, SetTokens
+from rerank.engine.texts.text_tokens import store_for
+from rerank.errors import InputError
+from training.examples import Example
+from training.students.student import Lora, Student, with_lora
+
+__all__ = ["SetEncoder", "attend"]
+
+ATTENTION = "rerank-sets"
+"""What transformers knows its attention by."""
+
+
+class SetEncoder(Student):
+    """Set-Encoder (https://arxiv.org/abs/2404.06912), from a BERT or an ELECTRA, or from a set-encoder.
+
+    What is written has lightning-ir's layout, as the released models have.
+
+    Args:
+        name: a checkpoint's name, hub id or folder. A body gets a new token [INT], and a new linear layer.
+        query_tokens, document_tokens: the most that is read of each; a set-encoder's own when it is one.
+        lora: not for set-encoders, whose new token and layer must be trained.
+        dtype: of the weights.
+
+    Raises:
+        CheckpointError: when transformers cannot load it.
+        InputError: when it is neither, or adapters are asked for.
+    """
+
+    def __init__(
+        self,
+        name: str | Path,
+        *,
+        query_tokens: int = 32,
+        document_tokens: int = 256,
+        lora: Lora | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        if lora is not None:
+            raise InputError("a set-encoder is trained whole: its interaction token and its linear layer may be new")
+        folder = checkpoints.fetch(name)
+        model, tokenizer, self.shape = _loaded(folder, query_tokens, document_tokens, dtype)
+        super().__init__(with_lora(model, lora), tokenizer)
+        model.set_attn_implementation(_register())
+        self.tokens = SetTokens(
+            tokenizer,
+            extra=INTERACTION if self.shape.extra_token else None,
+            query_tokens=self.shape.query_tokens,
+            document_tokens=self.shape.document_tokens,
+            store=store_for(tokenizer, None),
+        )
+
+    @property
+    def execution(self) -> str:
+        """How it runs, for the card."""
+        return "padded, attention over sets"
+
+    def read(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """A text a document; all lists of a batch in one rectangle, told apart by `sets`."""
+        read = self.tokens.sets([(example.query, example.documents) for example in examples])
+        sets = [_readable(texts, example) for texts, example in zip(read, examples, strict=True)]
+        pairs = [pair for texts in sets for pair in texts.texts]
+        owners = torch.arange(len(sets)).repeat_interleave(torch.tensor([len(texts.texts) for texts in sets]))
+        inputs = {name: tensor.long().cpu() for name, tensor in rectangle(self.core, pairs).items()}
+        return {**inputs, "sets": owners, "cut": torch.tensor(sum(pair.cut > 0 for pair in pairs))}
+
+    def forward(self, *, cut: Tensor | None = None, **inputs: Tensor) -> Tensor:
+        """float [texts]."""
+        model, sets = self.core, inputs.pop("sets")
+        others = (sets[:, None] == sets[None, :]) & ~torch.eye(len(sets), dtype=torch.bool, device=sets.device)
+        seen = torch.cat([inputs["attention_mask"].bool(), others], 1)[:, None, None]  # [texts, 1, 1, tokens + texts]
+        outputs = model(**inputs, seen=seen, shown=int(self.shape.extra_token))
+        logits = model.linear(outputs.last_hidden_state[:, 0])
+        score: Tensor = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+        return score
+
+    def save(self, folder: str | Path, state: dict[str, Tensor] | None = None) -> None:
+        """As lightning-ir does: a backbone's files, and a config that says what the model is for."""
+        super().save(folder, state)
+        path = Path(folder) / "config.json"
+        values = json.loads(path.read_text(encoding="utf-8"))
+        own = {
+            "model_type": "set-encoder",
+            "backbone_model_type": self.shape.backbone,
+            "architectures": [f"SetEncoder{self.shape.backbone.capitalize()}Model"],
+            "query_length": self.shape.query_tokens,
+            "doc_length": self.shape.document_tokens,
+            "add_extra_token": self.shape.extra_token,
+            "linear_bias": self.shape.bias,
+            "pooling_strategy": "first",
+            "sample_missing_docs": False,
+            "scoring_strategy": "mono" if self.shape.labels == 2 else "rank",
+        }
+        path.write_text(json.dumps(values | own, indent=2), encoding="utf-8")
+
+    def restore(self, folder: str | Path) -> None:
+        """Take over the weights that `save` wrote."""
+        from safetensors.torch import load_file
+
+        self.model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    *,
+    seen: Tensor,
+    shown: int,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attention to the own text and to one token of each other text of the set.
+
+    Args:
+        module, attention_mask, options: as transformers gives them, unread.
+        query, key, value: [texts, heads, tokens, dim].
+        scaling, dropout: as transformers gives them.
+        seen: bool [texts, 1, 1, tokens + texts]: the own tokens that are no padding, and the texts of the same set
+            without the own.
+        shown: the place of the token that others see.
+
+    Returns:
+        [texts, tokens, heads, dim], and no weights.
+    """
+    keys, values = (torch.cat([part, _of_others(part, shown)], 2) for part in (key, value))
+    attended = scaled_dot_product_attention(query, keys, values, attn_mask=seen, dropout_p=dropout, scale=scaling)
+    return attended.transpose(1, 2), None
+
+
+def _of_others(part: Tensor, shown: int) -> Tensor:
+    """[texts, heads, tokens, dim] -> [texts, heads, texts, dim]: the shown token of every text, for every text."""
+    tokens = part[:, :, shown].transpose(0, 1)  # [heads, texts, dim]
+    return tokens[None].expand(len(part), -1, -1, -1)
+
+
+@cache
+def _register() -> str:
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, attend)
+    return ATTENTION
+
+
+def _loaded(folder: Path, query_tokens: int, document_tokens: int, dtype: str) -> tuple[Any, Any, SetConfig]:
+    if checkpoints.kind(folder) == "set-encoder":
+        loaded, shape = load_set_encoder(folder, Loading("cpu", dtype))
+        return loaded.model.train(), loaded.tokenizer, shape
+    return _from_body(folder, query_tokens, document_tokens, dtype)
+
+
+def _from_body(folder: Path, query_tokens: int, document_tokens: int, dtype: str) -> tuple[Any, Any, SetConfig]:
+    """A body with a new token and a new layer."""
+    import transformers
+
+    with explained(folder):
+        config = transformers.AutoConfig.from_pretrained(folder)
+    if config.model_type not in ("bert", "electra"):
+        raise InputError(f"{folder.name} is a {config.model_type}; set-encoders are made of BERT or ELECTRA")
+    if query_tokens + document_tokens + 4 > config.max_position_embeddings:
+        raise InputError(
+            f"query_tokens={query_tokens} and document_tokens={document_tokens} with 4 special tokens are over the "
+            f"{config.max_position_embeddings} that {folder.name} reads"
+        )
+    shape = SetConfig(config.model_type, query_tokens, document_tokens, extra_token=True, labels=1, bias=False)
+    with quiet(), explained(folder):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        tokenizer.add_special_tokens({"additional_special_tokens": [INTERACTION]})
+        model = backbone_class(shape).from_pretrained(folder, config=config, dtype=getattr(torch, dtype))
+        model.resize_token_embeddings(len(tokenizer))
+    nn.init.normal_(model.linear.weight, std=config.initializer_range)
+    return model.train(), tokenizer, shape
+
+
+def _readable(texts: SetTexts | InputError, example: Example) -> SetTexts:
+    if isinstance(texts, InputError):
+        raise InputError(f"query {example.query[:60]!r}: {texts}")
+    return texts
