@@ -206,7 +206,7 @@ def _close(results: Results, output: Path, screen: Screen) -> None:
     if not screen.as_json:
         screen.show(results.means_sheet().table(), results.differences_sheet().table())
         if (robust := results.robustness_sheet()).rows:
-            screen.show(robust.table())
+            screen.show(robust.only("dataset", "system", "perturbation", "before", "after", "change", "p").table())
     for name, reason in results.unavailable.items():
         screen.say(f"left out: {name}: {reason}")
     screen.say(f"wrote {output / 'report.html'} and {output / 'report.md'}")

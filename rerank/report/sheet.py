@@ -23,10 +23,16 @@ _LATEX = {
     "–": "--",
     "−": "$-$",
     "→": r"$\rightarrow$",
+    "τ": r"$\tau$",
+    "␠": r"\textvisiblespace{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
 } | {char: f"\\{char}" for char in "&%$#_{}"}
+
+
+LONGEST_NAME = 24
+"""Characters."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,13 @@ class Sheet:
     rows: Sequence[Sequence[str]]
     caption: str = ""
     labels: int = 1
+
+    def only(self, *names: str) -> Sheet:
+        """Some of the columns, in their order; of several with a name the first."""
+        places = sorted(self.head.index(name) for name in names)
+        labels = sum(place < self.labels for place in places)
+        rows = [[row[place] for place in places] for row in self.rows]
+        return Sheet(self.title, [self.head[place] for place in places], rows, self.caption, labels)
 
     def csv(self) -> str:
         """Head and rows, as RFC 4180 has them but for its line ends."""
@@ -102,8 +115,13 @@ class Sheet:
         return drawn
 
     def _html_cells(self, row: Sequence[str]) -> str:
-        kinds = ["label" if index < self.labels else "number" for index in range(len(row))]
+        kinds = [_kind(cell) if index < self.labels else "number" for index, cell in enumerate(row)]
         return "".join(f"<td class='{kind}'>{html.escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
+
+
+def _kind(label: str) -> str:
+    """A name stays on one line."""
+    return "name" if len(label) <= LONGEST_NAME else "label"
 
 
 def _latex(text: str) -> str:

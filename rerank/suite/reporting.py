@@ -24,11 +24,12 @@ PACKAGES = (
 """What decides over the numbers."""
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1400px; margin: 2em auto; padding: 0 1em; }
 h2 { margin-top: 2em; border-bottom: 1px solid #ddd; } .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: .5em 0; font-variant-numeric: tabular-nums; font-size: 14px; }
 th, td { padding: .25em .7em; border-bottom: 1px solid #ddd; vertical-align: top; }
 th { text-align: left; } th.number { text-align: right; } .number { text-align: right; white-space: nowrap; }
+.name { white-space: nowrap; }
 p.caption, p.from { color: #555; font-size: 13px; } img { max-width: 100%; }
 """
 

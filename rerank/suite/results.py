@@ -148,7 +148,7 @@ class Results:
 
     def costs_sheet(self, *, exact: bool = False) -> Sheet:
         """What the rerankers cost, a query on average, and what that bought."""
-        head = ["dataset", "system", "questions", "tokens", "FLOP", "time", "median wait", "95 % within"]
+        head = ["dataset", "system", "questions", "tokens", "FLOP", "time", "median wait", "95 % within", "99 % within"]
         head += ["RPP", "QPP", "documents cut", "repairs", "from journal"]
         rows = [
             [one.title, system, *_bill(one.evaluations[system], cost, exact)]
@@ -200,7 +200,7 @@ def _bill(evaluation: Evaluation, cost: Cost, exact: bool) -> list[str]:
 
     tokens = cost.a_query("tokens_real", "tokens_padded", "tokens_generated")
     amounts = [cost.a_query("questions"), tokens, cost.a_query("flops")]
-    waits = [cost.a_query("seconds"), *(cost.waited(share) for share in (0.5, 0.95))]
+    waits = [cost.a_query("seconds"), *(cost.waited(share) for share in (0.5, 0.95, 0.99))]
     totals = [cost.total.get("truncated_documents", 0), cost.total.get("repairs", 0), cost.from_journal]
     bought = _bought(evaluation, cost)
     return [*map(number, amounts), *map(time, waits), *map(number, bought), *(f"{int(total)}" for total in totals)]

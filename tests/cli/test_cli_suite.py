@@ -61,7 +61,7 @@ def test_a_suite_writes_a_folder_in_which_every_source_of_the_report_is(command,
     assert {"tables/costs.csv", "measures/one.csv", "runs/two/", "figures/frontier.png", "versions.json"} <= sources
     assert [source for source in sources if not (output / source).exists()] == []
     assert page.count("data:image/png;base64,") == 3
-    assert "<td class='label'>Judged@10</td>" in page
+    assert "<td class='name'>Judged@10</td>" in page
     for table in (output / "tables").glob("*.csv"):
         latex = table.with_suffix(".tex").read_text()
         assert latex.count(r"\\") == len(list(csv.reader(table.read_text().splitlines()))), table.name

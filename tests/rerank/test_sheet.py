@@ -24,5 +24,11 @@ def test_latex_shows_what_means_something_to_latex():
 
 
 def test_html_and_markdown_show_texts_as_they_are():
-    assert "<td class='label'>x|y, &lt;z&gt;</td><td class='number'>50 %</td>" in HARD.html()
+    assert "<td class='name'>x|y, &lt;z&gt;</td><td class='number'>50 %</td>" in HARD.html()
     assert HARD.markdown().splitlines()[2] == r"| x\|y, \<z\> | 50 % |"
+
+
+def test_some_of_the_columns_are_a_sheet_too():
+    sheet = Sheet("t", ["a", "b", "low", "low"], [["1", "2", "3", "4"]], "c", labels=2)
+
+    assert sheet.only("low", "b") == Sheet("t", ["b", "low"], [["2", "3"]], "c", labels=1)
