@@ -153,6 +153,7 @@ EXTRAS: Mapping[str, str] = {
     "pyserini": "lucene",
     "pyterrier": "pyterrier",
     "ray": "ray",
+    "ray.serve": "replicas",
 }
 """Which extra brings which package."""
 

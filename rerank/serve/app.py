@@ -59,6 +59,7 @@ def create_app(
     settings: Settings,
     rerankers: Sequence[Reranker] | None = None,
     *,
+    load_first: bool = False,
     on_failure: Callable[[], None] | None = None,
 ) -> FastAPI:
     """The server.
@@ -66,6 +67,8 @@ def create_app(
     Args:
         settings: what it serves, and how much of it.
         rerankers: one for each of `settings.models`, where they are loaded already.
+        load_first: take no connection before the models are there, for one of several processes, of which the others
+            take it; alone, a server says meanwhile that it is not ready.
         on_failure: called when a model cannot be loaded; `app.state.models.failure` says why.
     """
     models = Models(settings, rerankers)
@@ -73,6 +76,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(models, on_failure))
+        if load_first:
+            await loading
         with _told_of_the_end(models):
             yield
         await loading

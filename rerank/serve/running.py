@@ -55,7 +55,7 @@ def application() -> FastAPI:
     """What a worker process runs."""
     settings = Settings.handed_on()
     configure(settings.log_level, text=settings.log_text)
-    return create_app(settings, on_failure=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    return create_app(settings, load_first=True, on_failure=lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def _options(settings: Settings) -> dict[str, Any]:
