@@ -99,6 +99,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "retriever": {
         "bm25": "retrievers.bm25:BM25",
         "dense": "retrievers.dense:Dense",
+        "doc2query": "retrievers.doc2query:Doc2Query",
         "expansion": "retrievers.expansion:Expansion",
         "hybrid": "retrievers.hybrid:Hybrid",
         "lucene": "retrievers.lucene:Lucene",

@@ -19,7 +19,7 @@ from typing import Any
 from rerank.errors import InputError
 from rerank.registry import did_you_mean
 
-__all__ = ["EXAMPLE", "STEMMERS", "STOP_WORDS", "Analyser"]
+__all__ = ["EXAMPLE", "STEMMERS", "STOP_WORDS", "Analyser", "readable"]
 
 # fmt: off
 LUCENE_STOP_WORDS = frozenset((  # EnglishAnalyzer.ENGLISH_STOP_WORDS_SET
@@ -88,6 +88,11 @@ def words(text: str) -> list[str]:
     """
     found: list[str] = (ASCII_WORD if text.isascii() else _unicode_word()).findall(text)
     return found
+
+
+def readable(text: str) -> str:
+    """A text as it can be encoded: what is half a character becomes U+FFFD, as it would in Lucene's index."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 # What UAX #29 comes to in ASCII, for speed: a dot, a colon or an apostrophe joins letters; a dot, a comma, a semicolon

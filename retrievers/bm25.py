@@ -38,7 +38,7 @@ from retrievers.progress import tracked, waiting
 from retrievers.rankings import Rankings
 from retrievers.terms import Terms
 
-__all__ = ["BM25", "METHODS", "Options"]
+__all__ = ["BM25", "METHODS", "Options", "check_content", "check_search", "manifest_of", "write_postings"]
 
 METHODS = ("lucene", "robertson", "atire")
 """Variants of the formula in which a document without any term of the query scores 0 (Kamphuis et al., 2020)."""
@@ -107,7 +107,7 @@ class BM25(Stage):
 
         self.folder, self.query_side = Path(folder), query_side
         self.feedback = Feedback(feedback, feedback_documents, feedback_terms, original_weight, beta)
-        _check_search(query_side, self.feedback)
+        check_search(query_side, self.feedback)
         self.manifest = read_manifest(self.folder, self.name, FORMAT)
         self.options = config.build(Options, self.manifest.options, f"{self.folder}: options")
         self._analyser = _checked_analyser(self.options, self.manifest, self.folder)
@@ -166,7 +166,7 @@ class BM25(Stage):
         source: str = "",
         total: int | None = None,
         progress: bool | None = None,
-    ) -> BM25:
+    ) -> Self:
         """Index documents and open the index.
 
         They are read once, one at a time, and written to the index; memory holds their terms (4 bytes each) and ids.
@@ -190,10 +190,10 @@ class BM25(Stage):
                 for document in tracked(documents, "indexing", total=total, show=progress):
                     writer.add(document)
                     terms.add(document.full_text)
-            _check_content(len(writer), terms, source)
+            check_content(len(writer), terms, source)
             with waiting(f"scoring {len(terms.vocabulary):,} terms", show=progress):
-                _write_postings(terms, options, part)
-            write_manifest(part, _manifest(options, writer, terms, source))
+                write_postings(terms, options, part)
+            write_manifest(part, manifest_of(cls.name, options, writer, terms, source))
         return cls.open(folder)
 
     @classmethod
@@ -214,7 +214,7 @@ class BM25(Stage):
         original_weight: float = 0.5,
         beta: float = 0.75,
         progress: bool | None = None,
-    ) -> BM25:
+    ) -> Self:
         """The index of a dataset: opened where it lies already, built first where it does not.
 
         Args:
@@ -233,7 +233,7 @@ class BM25(Stage):
         options = Options(k1, b, method, stop_words, stemmer)
         search: dict[str, Any] = {"feedback": feedback, "feedback_documents": feedback_documents}
         search |= {"feedback_terms": feedback_terms, "original_weight": original_weight, "beta": beta}
-        _check_search(query_side, Feedback(*search.values()))
+        check_search(query_side, Feedback(*search.values()))
         if query_side:
             _check_query_side(options)
         given = dataclasses.asdict(options)
@@ -315,7 +315,8 @@ class BM25(Stage):
         return math.log1p((len(self) - documents + 0.5) / (documents + 0.5))
 
 
-def _write_postings(terms: Terms, options: Options, folder: Path) -> None:
+def write_postings(terms: Terms, options: Options, folder: Path) -> None:
+    """Score the terms of all documents."""
     import bm25s
 
     index = bm25s.BM25(k1=options.k1, b=options.b, method=options.method, csc_backend="scipy")
@@ -323,9 +324,10 @@ def _write_postings(terms: Terms, options: Options, folder: Path) -> None:
     index.save(folder, show_progress=False)
 
 
-def _manifest(options: Options, writer: DocumentWriter, terms: Terms, source: str) -> Manifest:
+def manifest_of(kind: str, options: Options, writer: DocumentWriter, terms: Terms, source: str) -> Manifest:
+    """What was built."""
     return Manifest(
-        kind=BM25.name,
+        kind=kind,
         format=FORMAT,
         options=dataclasses.asdict(options),
         documents=len(writer),
@@ -348,7 +350,12 @@ def _checked_analyser(options: Options, manifest: Manifest, folder: Path) -> Ana
     return analyser
 
 
-def _check_search(query_side: bool, feedback: Feedback) -> None:
+def check_search(query_side: bool, feedback: Feedback) -> None:
+    """Refuse what weighs a query twice.
+
+    Raises:
+        InputError: when both are asked for.
+    """
     if query_side and feedback:
         raise InputError(f"query_side and feedback={feedback.method!r} weigh a query each in its own way; choose one")
 
@@ -372,7 +379,12 @@ def _mean_length(options: Options, manifest: Manifest, folder: Path) -> float:
     return float(manifest.notes["mean_length"])
 
 
-def _check_content(documents: int, terms: Terms, source: str) -> None:
+def check_content(documents: int, terms: Terms, source: str) -> None:
+    """Refuse an index of nothing.
+
+    Raises:
+        InputError: when there is no document, or no word in any.
+    """
     if not documents:
         raise InputError(f"there are no documents to index{f' in {source}' if source else ''}")
     if not terms.vocabulary:

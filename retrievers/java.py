@@ -18,7 +18,7 @@ from typing import Any
 from rerank.errors import FileError, RerankError
 from rerank.registry import extra_for
 
-__all__ = ["Together", "as_java", "calling", "java", "readable"]
+__all__ = ["Together", "as_java", "calling", "java"]
 
 OPTIONS = ("-Xrs",)  # Ctrl-C stays Python's
 FIRST = "org.apache.lucene.index.IndexWriter"
@@ -49,11 +49,6 @@ def as_java(kind: str, value: Any) -> Any:
 
     made = java("java.lang.String")(value) if isinstance(value, str) else value
     return jnius.cast(kind, made)
-
-
-def readable(text: str) -> str:
-    """A text as Java's strings hold it: what is half a character becomes U+FFFD, as it would in Lucene's index."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 @contextmanager

@@ -21,12 +21,12 @@ from rerank.datasets import Dataset
 from rerank.errors import FileError, InputError
 from rerank.pipeline import NO_EXCLUSIONS, Stage, check_cutoff
 from rerank.types import Document, Query, Ranking
-from retrievers.analysis import EXAMPLE, Analyser
+from retrievers.analysis import EXAMPLE, Analyser, readable
 from retrievers.documents import DocumentStore, DocumentWriter
 from retrievers.exclusions import excluded
 from retrievers.feedback import Feedback
 from retrievers.index import Manifest, cached_index, new_folder, read_manifest, write_manifest
-from retrievers.java import Together, as_java, java, readable
+from retrievers.java import Together, as_java, java
 from retrievers.lucene_index import CONTENTS, LuceneSearcher, LuceneWriter, check_threads, weighted
 from retrievers.progress import tracked, waiting
 from retrievers.rankings import Rankings

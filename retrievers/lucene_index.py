@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from rerank.errors import FileError, InputError
-from retrievers.java import Together, as_java, calling, java, readable
+from retrievers.analysis import readable
+from retrievers.java import Together, as_java, calling, java
 
 __all__ = ["CONTENTS", "WRITER", "Hits", "LuceneSearcher", "LuceneWriter", "check_threads", "weighted"]
 

@@ -210,6 +210,7 @@ class EncoderDecoder:
         allowed: Allowed | None = None,
         prefix: Sequence[int] | None = None,
         sampling: Sampling | None = None,
+        samples: int = 1,
         slots: int = DECODER_ROWS,
         budget: int = 8192,
     ) -> Written:
@@ -225,6 +226,7 @@ class EncoderDecoder:
                 function of (index of the group, ids written so far). All by default.
             prefix: decoder ids read before, the start token first; by default the start token alone.
             sampling: how tokens are drawn; by default the most likely is taken, of equal ones the lowest.
+            samples: texts to draw for each group, which is encoded once; they follow each other, and each has a seed.
             slots: decoder rows at work, at least 1; they bound what is kept of texts being written.
             budget: encoder tokens of a pass, which bounds what is kept of those that wait.
 
@@ -232,11 +234,15 @@ class EncoderDecoder:
             InputError: when a text is empty, an id is not in the vocabulary, or nothing may be written.
             JudgeError: when the model gives NaN or an infinity; names the group's index.
         """
-        if sampling is not None and len(sampling.seeds) != len(groups):
-            raise InputError(f"there are {len(sampling.seeds)} seeds for {len(groups)} groups; give one for each")
+        count = len(groups) * samples
+        if samples < 1 or (samples > 1 and sampling is None):
+            raise InputError(f"samples={samples}; it is at least 1, and more than 1 wants sampling")
+        if sampling is not None and len(sampling.seeds) != count:
+            raise InputError(f"there are {len(sampling.seeds)} seeds for {count} texts; give one for each")
         work, tokens = Work(), [0]
-        writer = self._writer(len(groups), slots, max_tokens, self._prefix(prefix), self._allowed(allowed), sampling)
-        texts = writer.write(self._encoded(groups, budget, work, tokens), work)
+        writer = self._writer(count, slots, max_tokens, self._prefix(prefix), self._allowed(allowed), sampling)
+        encoded = self._encoded(groups, budget, work, tokens)
+        texts = writer.write((states for states in encoded for _ in range(samples)), work)
         return Written(texts, writer.steps, tokens[0], work.rows - tokens[0], work.flops)
 
     @torch.inference_mode()

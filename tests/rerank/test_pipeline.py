@@ -19,7 +19,6 @@ from rerank.judges.fake import Oracle
 from rerank.pipeline import DEFAULT_CUTOFF, Pipeline, Reranks, Retriever, Stage, Step
 from rerank.rerankers.reranker import Reranker
 from rerank.types import Document, Query, Ranking
-from retrievers.bm25 import BM25
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -408,8 +407,10 @@ def in_place_of(real, stage):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_example_configurations_are_pipelines(path, monkeypatch):
-    fakes = {"reranker": in_place_of(Reranker, Backwards()), "bm25": in_place_of(BM25.of, Counting())}
     load = registry.load
+    made = {name: getattr(load("retriever", name), "of", None) for name in registry.names("retriever")}
+    firsts = {name: in_place_of(maker, Counting()) for name, maker in made.items() if maker is not None}
+    fakes = {"reranker": in_place_of(Reranker, Backwards()), **firsts}
     monkeypatch.setattr(registry, "load", lambda kind, name: fakes.get(name) or load(kind, name))
 
     assert Pipeline.load(path, DOCUMENTS).steps[0].retrieves

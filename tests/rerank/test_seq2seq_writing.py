@@ -183,6 +183,27 @@ def test_chances_are_spread_by_temperature_and_cut_by_top_p_by_hand() -> None:
     assert choose(torch.tensor([[2.0, 5.0, 5.0]]), None, []).tolist() == [1]
 
 
+def test_chances_are_cut_by_top_k_before_top_p_by_hand() -> None:
+    """Probabilities .1 .6 .3: of two, .6 and .3 are two thirds and one; top_p .65 then keeps the first alone."""
+    logits = torch.tensor([[0.1, 0.6, 0.3]]).log().expand(3, -1)
+
+    assert choose(logits, Sampling([0], top_k=2), [0.66, 0.67, 0.999]).tolist() == [1, 2, 2]
+    assert choose(logits, Sampling([0], top_k=2, top_p=0.65), [0.66, 0.67, 0.999]).tolist() == [1, 1, 1]
+    assert choose(logits, Sampling([0], top_k=1), [0.0, 0.5, 0.999]).tolist() == [1, 1, 1]
+    assert choose(logits, Sampling([0], top_k=9), [0.59, 0.61, 0.999]).tolist() == [1, 2, 0]
+
+
+def test_samples_of_a_group_are_what_the_group_would_write_alone_and_it_is_encoded_once(engine: EncoderDecoder) -> None:
+    groups, seeds = texts(3), [1, 2, 3, 4, 5, 6]
+
+    together = engine.generate(groups, max_tokens=8, sampling=Sampling(seeds), samples=2)
+
+    repeated = [group for group in groups for _ in range(2)]
+    apart = engine.generate(repeated, max_tokens=8, sampling=Sampling(seeds))
+    assert together.texts == apart.texts
+    assert together.tokens * 2 == apart.tokens
+
+
 def test_memory_is_bounded_by_slots_and_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Encoder states are made when the first of a batch is wanted, and a text's are forgotten when it ends."""
     engine = EncoderDecoder(t5())
@@ -216,7 +237,9 @@ def test_a_logit_that_is_no_number_names_its_request() -> None:
         ({"allowed": lambda index, written: []}, r"allowed gave \[\] for request 0 after 0 ids"),
         ({"allowed": lambda index, written: [5, 60]}, r"allowed gave \[5, 60\] for request 0 after 0 ids"),
         ({"slots": 0}, "slots=0"),
-        ({"sampling": Sampling([1])}, "there are 1 seeds for 2 groups"),
+        ({"sampling": Sampling([1])}, "there are 1 seeds for 2 texts"),
+        ({"sampling": Sampling([1, 2, 3]), "samples": 2}, "there are 3 seeds for 4 texts"),
+        ({"samples": 2}, "samples=2; it is at least 1, and more than 1 wants sampling"),
     ],
 )
 def test_what_cannot_be_written_is_refused(engine: EncoderDecoder, options: Any, complaint: str) -> None:

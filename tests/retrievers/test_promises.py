@@ -18,8 +18,10 @@ from rerank.io import write_run
 from rerank.pipeline import Retriever, Stage
 from rerank.questions import Answer, Bill, Question, Write, Written
 from rerank.types import Document, Query
+from retrievers import doc2query as doc2query_module
 from retrievers.bm25 import BM25
 from retrievers.dense import Dense
+from retrievers.doc2query import Doc2Query
 from retrievers.expansion import Expansion
 from retrievers.hybrid import Hybrid
 from retrievers.lucene import Lucene
@@ -73,6 +75,25 @@ def lucene(folder: Path) -> Lucene:
     return Lucene.open(index) if index.exists() else Lucene.build(DOCUMENTS, index)
 
 
+@pytest.fixture(autouse=True)
+def _no_queries_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a model writes would be found by; `test_doc2query.py` has a real one write."""
+    monkeypatch.setattr(doc2query_module, "QueryWriter", lambda drawing, device: NoQueries())
+    monkeypatch.setattr(doc2query_module, "key_of", lambda drawing: "none")
+
+
+class NoQueries:
+    """Has nothing to say about any document."""
+
+    def write(self, texts: Sequence[str]) -> list[list[str]]:
+        return [[""] for _ in texts]
+
+
+def doc2query(folder: Path) -> Doc2Query:
+    index = folder / "doc2query"
+    return Doc2Query.open(index) if index.exists() else Doc2Query.build(DOCUMENTS, index, model="none")
+
+
 class Silent:
     """Writes nothing: a query stays what it is."""
 
@@ -93,6 +114,7 @@ def hybrid(folder: Path) -> Hybrid:
 MAKERS: dict[str, Callable[[Path], Retriever]] = {
     "bm25": bm25,
     "dense": dense,
+    "doc2query": doc2query,
     "expansion": expansion,
     "hybrid": hybrid,
     "lucene": lucene,
