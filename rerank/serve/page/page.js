@@ -3,7 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const state = { models: [], relevance: null, sent: null, tab: "curl" };
+const state = { models: [], relevance: null, sent: null, tab: "curl", lit: null };
 
 /* ---- small things ---- */
 
@@ -140,7 +140,7 @@ function show(texts, answers) {
   $("methods").replaceChildren(...answers.map((answer) => method(texts, answer)));
   for (const id of ["results", "how", "take"]) $(id).hidden = false;
   code();
-  $("status").textContent = answers.map((answer) => said(texts, answer)).join(" ");
+  $("status").textContent = answers.map((answer) => said(texts, answer)).join("\n");
   fold();
   draw();
 }
@@ -179,14 +179,15 @@ function afterColumn(texts, grades, answer) {
 }
 
 function card({ text, index, rank, grade, result, scores, after }) {
-  const body = make("p", {}, ...marked(text, result && result.passage));
+  const parts = marked(text, result && result.passage);
+  const body = make("p", {}, ...parts);
   const facts = make("div", { class: "facts" });
   if (after) facts.append(movement(index + 1, rank));
   if (result && scores !== "rank only") facts.append(...measured(result));
   if (grade !== undefined && grade !== null) facts.append(make("span", { class: "judged", text: `judged ${grade}` }));
   const element = make("li", { class: "card", "data-index": index }, make("span", { class: "rank", text: rank }), make("div", {}, body, facts));
   facts.append(toggle(element, rank));
-  if (result && result.passage && result.passage !== text) element.classList.add("open");
+  if (parts.length > 1) excerpt(element, body);
   return element;
 }
 
@@ -217,6 +218,14 @@ function marked(text, passage) {
   return [text.slice(0, found.index), make("mark", { text: found[0], title: "the passage that scored best" }), text.slice(end)];
 }
 
+/** What stands in front of the passage is left out while the text is folded, so that the passage is seen. */
+function excerpt(element, body) {
+  const before = body.firstChild.textContent;
+  const start = before.split(/\s+/).slice(-4).join(" ");
+  if (start.length < before.length) body.firstChild.replaceWith(make("span", { class: "whole", text: before }), make("span", { class: "part", text: `… ${start}` }));
+  element.classList.add("found");
+}
+
 function toggle(element, rank) {
   const button = make("button", { type: "button", class: "toggle", "aria-expanded": "false", "aria-label": `all of rank ${rank}`, text: "all" });
   button.addEventListener("click", () => {
@@ -237,7 +246,7 @@ function fold() {
     const open = element.classList.contains("open");
     button.textContent = open ? "less" : "all";
     button.setAttribute("aria-expanded", String(open));
-    button.hidden = !open && text.scrollHeight <= text.clientHeight + 1;
+    button.hidden = !open && !element.querySelector(".part") && text.scrollHeight <= text.clientHeight + 1;
     button.parentNode.hidden = button.hidden && button.parentNode.childElementCount === 1;
   }
 }
@@ -266,9 +275,12 @@ function draw() {
     });
     svg.replaceChildren(...lines);
   }
+  light(state.lit);
 }
 
+/** Show where one document stands in all columns; null shows all alike. */
 function light(index) {
+  state.lit = index;
   $("columns").classList.toggle("lighting", index !== null);
   for (const element of $("columns").querySelectorAll("[data-index]")) element.classList.toggle("lit", element.dataset.index === index);
 }
