@@ -13,6 +13,7 @@ from judge_models import DOCUMENTS, QUERY, _saved, answers
 from torch import nn
 
 from rerank import Reranker, checkpoints
+from rerank.engine.decoders.families import why_not_packed
 from rerank.engine.generation import Request, Writer
 from rerank.engine.plain import PlainLM
 from rerank.engine.writing.plain import PlainWriter
@@ -158,6 +159,25 @@ def test_texts_end_and_are_chosen_as_those_of_packed_models(made):
     assert isinstance(plain.texts[-1], InputError)
     assert len({text.ids for text in plain.texts[:3]}) > 1
     assert plain.cost.generated == packed.cost.generated
+
+
+def test_layers_of_another_class_are_run_as_they_are():
+    """As quantised ones are, and adapters that nobody merged."""
+
+    class Doubled(nn.Linear):
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(hidden)
+
+    model = _random("llama", rope_parameters={"rope_type": "default", "rope_theta": 1e4})
+    assert why_not_packed(model) is None
+    model.model.layers[1].mlp.up_proj.__class__ = Doubled
+
+    why = why_not_packed(model)
+    scored = PlainLM(model, why=str(why)).score(PROMPTS, [3])
+
+    assert why == "its layers are of class Doubled"
+    expected = [_stock(model, _flat(prompt))[-1, 3].item() for prompt in PROMPTS]
+    assert scored.logits[:, 0].tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_what_is_counted_is_what_was_executed(made):
