@@ -102,6 +102,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "doc2query": "retrievers.doc2query:Doc2Query",
         "expansion": "retrievers.expansion:Expansion",
         "hybrid": "retrievers.hybrid:Hybrid",
+        "late-interaction": "retrievers.late_interaction:LateInteraction",
         "lucene": "retrievers.lucene:Lucene",
         "saved": "retrievers.saved:SavedRun",
         "splade": "retrievers.splade:Splade",
@@ -155,6 +156,7 @@ EXTRAS: Mapping[str, str] = {
     "pyterrier": "pyterrier",
     "ray": "ray",
     "ray.serve": "replicas",
+    "seismic": "seismic",
 }
 """Which extra brings which package."""
 

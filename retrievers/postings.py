@@ -72,6 +72,18 @@ class Postings:
             scores[self.documents[held]] += np.float32(weight) * self.weights[held]  # a document stands there once
         return scores
 
+    def scores_of(self, terms: Iterable[tuple[int, float]], documents: NDArray[np.int64]) -> Floats:
+        """The same of some documents alone: float32 [some], the very bits."""
+        scores = np.zeros(len(documents), np.float32)
+        for term, weight in terms:
+            start, stop = self.starts[term], self.starts[term + 1]
+            held = self.documents[start:stop]
+            places = np.searchsorted(held, documents)  # documents of a term stand in their order
+            there = places < len(held)
+            there[there] = held[places[there]] == documents[there]
+            scores[there] += np.float32(weight) * self.weights[start:stop][places[there]]
+        return scores
+
 
 def best(scores: Floats, count: int) -> tuple[list[int], list[float]]:
     """Index and score of the `count` highest scores above 0, best first; equal ones in the order of the collection."""

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rerank import checkpoints
-from rerank.checkpoints.layouts import read_sparse_layout
+from rerank.checkpoints.layouts import read_sparse_layout, sparse_modules
 from rerank.cost import Ledger
 from rerank.engine import batches, packing
 from rerank.engine.encoder import usual_budget
@@ -26,7 +28,7 @@ from rerank.judges.separate import checked_tokens
 from rerank.kernels.splade_pool import splade_pool
 from retrievers.postings import Rows
 
-__all__ = ["QueryTokens", "TermEncoder", "key_of"]
+__all__ = ["QueryTokens", "TermEncoder", "key_of", "static_weights"]
 
 TERMS = 32_768
 """Terms of the vocabulary that are computed at once: more would be gigabytes for a long text of many languages."""
@@ -55,6 +57,7 @@ class TermEncoder:
         query_prompt, document_prompt: put in front of texts; None for what the model says.
         top_terms: a document keeps so many weights, the greatest; 0 for all.
         device: of the model.
+        side: "query" or "document", where a `Router` reads the two by different models.
 
     Raises:
         CheckpointError: when the folder holds no such model.
@@ -71,11 +74,12 @@ class TermEncoder:
         document_prompt: str | None = None,
         top_terms: int = 0,
         device: str | None = None,
+        side: str = "document",
     ) -> None:
         self.folder, self.top_terms = folder, top_terms
-        layout = read_sparse_layout(folder)
+        layout = read_sparse_layout(folder, side)
         self.pooling = _pooling(pooling, layout.pooling, folder)
-        loaded = load(folder, "masked", Loading(device))
+        loaded = load(sparse_modules(folder, side)[0][1], "masked", Loading(device))
         model, tokenizer = loaded.model, loaded.tokenizer
         if layout.lower_case:
             lower_texts(tokenizer)
@@ -170,9 +174,9 @@ class QueryTokens:
     def __init__(self, folder: Path, query_prompt: str | None = None) -> None:
         import transformers
 
-        layout = read_sparse_layout(folder)
-        with quiet(), explained(folder):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        layout, place = read_sparse_layout(folder, "query"), sparse_modules(folder, "query")[0][1]
+        with quiet(), explained(place):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place)
         if layout.lower_case:
             lower_texts(tokenizer)
         self.prompt, self.texts = _said(query_prompt, layout.query_prompt), TextTokens(tokenizer)
@@ -191,9 +195,29 @@ class QueryTokens:
 
 def key_of(folder: Path, options: Mapping[str, Any]) -> str:
     """What makes weights the same: the model's files and the options; no model is loaded to say it."""
+    places = {side: sparse_modules(folder, side)[0] for side in ("document", "query")}
     identity = f"{read_sparse_layout(folder).identity} {sorted(options.items())}"
+    if places["document"] != places["query"]:  # the files of a static embedding are its layout's
+        model = "" if static_weights(folder) is not None else checkpoints.fingerprint(places["query"][1])
+        identity += f" {read_sparse_layout(folder, 'query').identity} {model}"
     digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"splade 1 {checkpoints.fingerprint(folder)} {digest}"
+    return f"splade 1 {checkpoints.fingerprint(places['document'][1])} {digest}"
+
+
+def static_weights(folder: Path) -> Any | None:
+    """What each token weighs in a query, float32 [terms], where the model says so instead of reading queries; or None.
+
+    Raises:
+        CheckpointError: when the weights cannot be read.
+    """
+    kind, place = sparse_modules(folder, "query")[0]
+    if kind != "SparseStaticEmbedding":
+        return None
+    try:
+        weights: Any = load_file(place / "model.safetensors")["weight"].float().numpy()
+    except (OSError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"{place} has no weights of tokens: {error}") from error
+    return weights
 
 
 def _head(model: Any, folder: Path) -> tuple[nn.Module, nn.Linear]:

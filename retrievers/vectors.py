@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,9 +14,15 @@ from torch import Tensor
 
 from rerank.registry import unknown
 
-__all__ = ["PRECISIONS", "Floats", "Vectors", "exact_search", "join"]
+__all__ = ["PRECISIONS", "Best", "Floats", "Found", "Vectors", "create", "exact_search", "join", "kept"]
 
 Floats: TypeAlias = NDArray[np.float32]
+
+Found: TypeAlias = tuple[NDArray[np.int64], Floats]
+"""What a search found for a query: indices of documents and their scores, best first."""
+
+Put: TypeAlias = Callable[[int, NDArray[Any], Floats], None]
+"""(index of the first row, rows as they are kept, what each is to be multiplied by) into a file."""
 
 PRECISIONS = ("float32", "float16", "int8")
 """How vectors are kept. int8: each with a scale of its own, a quarter of the room."""
@@ -33,15 +40,24 @@ SCALES = "scales.npy"
 def join(shards: Sequence[Path], folder: Path, precision: str) -> None:
     """All shards as one file in the folder of the index."""
     heads = [np.load(path, mmap_mode="r") for path in shards]
-    rows, dim = sum(map(len, heads)), heads[0].shape[1]
-    joined = np.lib.format.open_memmap(folder / NAME, "w+", np.dtype(precision), (rows, dim))
+    with create(folder, precision, sum(map(len, heads)), heads[0].shape[1]) as put:
+        start = 0
+        for head in heads:
+            put(start, *kept(np.asarray(head), precision))
+            start += len(head)
+
+
+@contextmanager
+def create(folder: Path, precision: str, rows: int, dim: int) -> Iterator[Put]:
+    """The file of `Vectors`, with what writes rows into it; complete at the end of the block."""
+    made = np.lib.format.open_memmap(folder / NAME, "w+", np.dtype(precision), (rows, dim))
     scales = np.empty(rows, np.float32)
-    start = 0
-    for head in heads:
-        stop = start + len(head)
-        joined[start:stop], scales[start:stop] = _kept(np.asarray(head), precision)
-        start = stop
-    joined.flush()
+
+    def put(start: int, some: NDArray[Any], of_rows: Floats) -> None:
+        made[start : start + len(some)], scales[start : start + len(some)] = some, of_rows
+
+    yield put
+    made.flush()
     if precision == "int8":
         np.save(folder / SCALES, scales)
 
@@ -71,9 +87,7 @@ class Vectors:
         return rows if self.scales is None else rows * self.scales[start:stop, None]
 
 
-def exact_search(
-    vectors: Vectors, queries: Floats, counts: Sequence[int], device: torch.device
-) -> list[tuple[NDArray[np.int64], Floats]]:
+def exact_search(vectors: Vectors, queries: Floats, counts: Sequence[int], device: torch.device) -> list[Found]:
     """The documents with the highest inner products: (indices, scores) of each query, best first.
 
     Equal scores keep the order of the collection.
@@ -84,7 +98,7 @@ def exact_search(
         counts: how many documents each query wants.
         device: where the products are computed.
     """
-    found = _Best(counts)
+    found = Best(counts)
     for start in range(0, len(vectors), DOCUMENT_ROWS):
         block = torch.from_numpy(vectors.block(start, start + DOCUMENT_ROWS)).to(device)
         for first in range(0, len(queries), QUERY_ROWS):
@@ -109,8 +123,12 @@ def _filled(rows: Floats) -> Tensor:
     return whole
 
 
-class _Best:
-    """The best documents of every query, block by block."""
+class Best:
+    """The best documents of every query, block by block; equal scores keep the order of the collection.
+
+    Args:
+        counts: how many documents each query wants.
+    """
 
     def __init__(self, counts: Sequence[int]) -> None:
         self._counts = list(counts)
@@ -126,7 +144,7 @@ class _Best:
             places = (row >= least).nonzero()[:, 0]  # all that tie with the last: the stable sort below decides
             self._merge(query, (places + start).cpu().numpy(), row[places].cpu().numpy())
 
-    def all(self) -> list[tuple[NDArray[np.int64], Floats]]:
+    def all(self) -> list[Found]:
         """What was best."""
         return list(zip(self._indices, self._scores, strict=True))
 
@@ -137,7 +155,7 @@ class _Best:
         self._indices[query], self._scores[query] = indices[best], scores[best]
 
 
-def _kept(vectors: Floats, precision: str) -> tuple[NDArray[Any], Floats]:
+def kept(vectors: Floats, precision: str) -> tuple[NDArray[Any], Floats]:
     """Vectors as they are kept, and what each is to be multiplied by."""
     ways: dict[str, Callable[[Floats], tuple[NDArray[Any], Floats]]] = {
         "float32": lambda rows: (rows, np.ones(len(rows), np.float32)),

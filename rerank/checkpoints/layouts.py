@@ -25,6 +25,7 @@ __all__ = [
     "layout_kind",
     "read_layout",
     "read_sparse_layout",
+    "sparse_modules",
 ]
 
 PUNCTUATION = tuple(string.punctuation)
@@ -32,6 +33,7 @@ PUNCTUATION = tuple(string.punctuation)
 MODULES = "modules.json"
 SETTINGS = "config_sentence_transformers.json"
 METADATA = "artifact.metadata"
+ROUTER = "router_config.json"
 
 KNOWN_MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "MultiVectorMask")
 
@@ -156,30 +158,60 @@ def read_layout(folder: Path) -> Layout:
     return Layout(similarity="maxsim")
 
 
-def read_sparse_layout(folder: Path) -> Layout:
+def sparse_modules(folder: Path, side: str = "document") -> list[tuple[str, Path]]:
+    """(kind, folder) of the modules by which a SPLADE model reads "query" or "document" texts, in order.
+
+    A plain masked language model is one that pools by itself. Where sentence-transformers' `Router` sends queries and
+    documents different ways, the side decides.
+
+    Raises:
+        CheckpointError: when a file cannot be read, or names no modules of this side.
+    """
+    listed = [(_class_of(module), folder / str(module.get("path", ""))) for module in _modules(folder)]
+    if [kind for kind, _ in listed] != ["Router"]:
+        return listed or [("MaskedModel", folder)]
+    root = listed[0][1]
+    said = _json(root / ROUTER)
+    try:
+        names = [str(name) for name in said["structure"][side]]
+        kinds = [str(said["types"][name]).rpartition(".")[2] for name in names]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{root / ROUTER} does not say what reads a {side}: {error} is missing") from error
+    if any(".." in Path(name).parts or Path(name).is_absolute() for name in names):
+        raise CheckpointError(f"{root / ROUTER}: {', '.join(names)} lie outside the checkpoint")
+    return [(kind, root / name) for kind, name in zip(kinds, names, strict=True)]
+
+
+def read_sparse_layout(folder: Path, side: str = "document") -> Layout:
     """The layout of a SPLADE model: sentence-transformers' `SparseEncoder`, or a plain masked language model.
+
+    Args:
+        folder: of the checkpoint.
+        side: "query" or "document", where a `Router` reads them apart. Queries may be read by a weight for each token
+            (`SparseStaticEmbedding`), and are not pooled then.
 
     Raises:
         CheckpointError: when it is made of other modules, or a file cannot be read.
     """
-    modules = [(_class_of(module), folder / str(module.get("path", ""))) for module in _modules(folder)]
-    if not modules:
-        return Layout(pooling=("max",), normalised=False, similarity="dot")
+    modules = sparse_modules(folder, side)
     names = [name for name, _ in modules]
-    if names not in (["Transformer", "SpladePooling"], ["MLMTransformer", "SpladePooling"]):
+    if names == ["MaskedModel"]:
+        return Layout(pooling=("max",), normalised=False, similarity="dot")
+    looked_up = side == "query" and names == ["SparseStaticEmbedding"]
+    if not looked_up and names not in (["Transformer", "SpladePooling"], ["MLMTransformer", "SpladePooling"]):
         raise CheckpointError(f"{folder} is made of {', '.join(names)}; SPLADE is a Transformer and a SpladePooling")
-    pooled, reading = _json(modules[1][1] / "config.json"), _reading(folder)
+    reading = _reading(modules[0][1])
     prompts = _prompts(_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {})
     return Layout(
         query_prompt=prompts["query"],
         document_prompt=prompts["document"],
         query_tokens=reading.get("max_seq_length"),
         document_tokens=reading.get("max_seq_length"),
-        pooling=_sparse_pooling(pooled, folder),
+        pooling=() if looked_up else _sparse_pooling(_json(modules[1][1] / "config.json"), folder),
         normalised=False,
         similarity="dot",
         lower_case=bool(reading.get("do_lower_case", False)),
-        files=_files(folder, [modules[1][1]]),
+        files=_files(folder, [path for _, path in modules[not looked_up :]]),
     )
 
 
@@ -368,7 +400,7 @@ def _ignored(said: Any) -> tuple[str, ...]:
 
 def _files(folder: Path, modules: list[Path]) -> tuple[Path, ...]:
     """What decides answers beside config, tokenizer and weights of the backbone."""
-    beside = [folder / name for name in (MODULES, SETTINGS, "sentence_bert_config.json")]
+    beside = [folder / name for name in (MODULES, SETTINGS, ROUTER, "sentence_bert_config.json")]
     inside = [path for module in modules for path in sorted(module.glob("*")) if module != folder]
     return tuple(path for path in [*beside, *inside] if path.is_file())
 

@@ -14,13 +14,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from rerank.checkpoints.layouts import Layout, read_layout
-from rerank.cost import Ledger
 from rerank.engine.encoders.heads import Head
 from rerank.engine.encoders.layers import in_fixed_rows
 from rerank.engine.encoders.packed import Pooling
-from rerank.engine.kept import content_hash
 from rerank.engine.tokens import Pair
-from rerank.errors import CheckpointError, InputError
+from rerank.errors import CheckpointError
 from rerank.judges.separate import SeparateJudge, check_kind
 from rerank.questions import Bill
 from rerank.registry import unknown
@@ -86,22 +84,7 @@ class BiEncoder(SeparateJudge):
         Raises:
             InputError: when a text cannot be read.
         """
-        bill = Ledger() if bill is None else bill
-        asked = list(dict.fromkeys(texts))
-        side, made_of = (self.queries, self.of_query) if queries else (self.documents, self.of_document)
-        keys = {text: content_hash("query" if queries else "document", text) for text in asked}
-        recalled = dict(zip(asked, self.kept.recall(list(keys.values())), strict=True))
-        found = {text: kept for text, kept in recalled.items() if kept is not None}
-        missing = [text for text in asked if text not in found]
-        pairs: dict[str, Pair] = {}
-        for text, pair in zip(missing, side.of(missing), strict=True):
-            if isinstance(pair, InputError):
-                raise pair
-            pairs[text] = pair
-        for made in self._encoded(pairs, dict.fromkeys(pairs, ""), made_of, bill):
-            self.kept.keep({keys[text]: kept for text, kept in made.items()})
-            found.update(made)
-        return np.concatenate([found[text].tensor.numpy() for text in texts])
+        return np.concatenate([kept.tensor.numpy() for kept in self.kept_of(texts, bill, queries=queries)])
 
     def _head(self, head: Head) -> Head | None:
         self._behind = super()._head(head)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rerank import checkpoints
 from rerank.checkpoints.layouts import Layout
+from rerank.cost import Ledger
 from rerank.engine import batches, packing
 from rerank.engine.encoder import usual_budget
 from rerank.engine.encoders.embed import Embedded, Embedder
@@ -174,6 +175,29 @@ class SeparateJudge(ABC):
         for made in self._documents(wanted, grades, bill):
             found.update(made)
         return found
+
+    def kept_of(self, texts: Sequence[str], bill: Bill | None = None, *, queries: bool = False) -> list[Kept]:
+        """What is made of documents, or of queries, in the order of the texts: what retrievers keep.
+
+        Raises:
+            InputError: when a text cannot be read.
+        """
+        bill = Ledger() if bill is None else bill
+        asked = list(dict.fromkeys(texts))
+        side, made_of = (self.queries, self.of_query) if queries else (self.documents, self.of_document)
+        keys = {text: content_hash("query" if queries else "document", text) for text in asked}
+        recalled = dict(zip(asked, self.kept.recall(list(keys.values())), strict=True))
+        found = {text: kept for text, kept in recalled.items() if kept is not None}
+        missing = [text for text in asked if text not in found]
+        pairs: dict[str, Pair] = {}
+        for text, pair in zip(missing, side.of(missing), strict=True):
+            if isinstance(pair, InputError):
+                raise pair
+            pairs[text] = pair
+        for made in self._encoded(pairs, dict.fromkeys(pairs, ""), made_of, bill):
+            self.kept.keep({keys[text]: kept for text, kept in made.items()})
+            found.update(made)
+        return [found[text] for text in texts]
 
     @property
     def choices(self) -> dict[str, str]:

@@ -24,6 +24,7 @@ from retrievers.dense import Dense
 from retrievers.doc2query import Doc2Query
 from retrievers.expansion import Expansion
 from retrievers.hybrid import Hybrid
+from retrievers.late_interaction import LateInteraction
 from retrievers.lucene import Lucene
 from retrievers.saved import SavedRun
 from retrievers.splade import Splade
@@ -66,6 +67,15 @@ def splade(folder: Path) -> Splade:
     words = {word for text in [*DOCUMENTS, *QUERIES] for word in text.text.split()}
     model = tiny_bert(folder / "masked", sorted(words), kind="BertForMaskedLM")
     return Splade.build(DOCUMENTS, index, model=str(model))
+
+
+def late_interaction(folder: Path) -> LateInteraction:
+    index = folder / "late"
+    if index.exists():
+        return LateInteraction.open(index)
+    words = {word for text in [*DOCUMENTS, *QUERIES] for word in text.text.split()}
+    model = tiny_bert(folder / "tokens", sorted(words))
+    return LateInteraction.build(DOCUMENTS, index, model=str(model))
 
 
 def lucene(folder: Path) -> Lucene:
@@ -117,12 +127,13 @@ MAKERS: dict[str, Callable[[Path], Retriever]] = {
     "doc2query": doc2query,
     "expansion": expansion,
     "hybrid": hybrid,
+    "late-interaction": late_interaction,
     "lucene": lucene,
     "saved": saved,
     "splade": splade,
 }
 
-BY_MEANING = ("dense", "splade")
+BY_MEANING = ("dense", "late-interaction", "splade")
 """These find every document for every query, near or far: a random SPLADE weighs half the vocabulary in every text."""
 
 

@@ -336,6 +336,15 @@ def test_what_is_no_masked_language_model_is_refused(tmp_path: Path, minilm: Pat
     (folder / "1_SpladePooling" / "config.json").write_text('{"pooling_strategy": "mean"}')
     with pytest.raises(CheckpointError, match="pools by 'mean' of 'relu', which is not known here"):
         TermEncoder(folder)
-    (folder / "modules.json").write_text('[{"type": "a.Router", "path": ""}]')
-    with pytest.raises(CheckpointError, match="is made of Router; SPLADE is a Transformer and a SpladePooling"):
+    (folder / "modules.json").write_text('[{"type": "a.Dense", "path": ""}]')
+    with pytest.raises(CheckpointError, match="is made of Dense; SPLADE is a Transformer and a SpladePooling"):
         TermEncoder(folder)
+    (folder / "modules.json").write_text('[{"type": "a.Router", "path": ""}]')
+    for said, complaint in (
+        ('{"structure": {"query": []}, "types": {}}', "does not say what reads a document: 'document' is missing"),
+        ('{"structure": {"document": ["../a"]}, "types": {"../a": "a.b"}}', "../a lie outside the checkpoint"),
+        ("[]", "is no JSON object"),
+    ):
+        (folder / "router_config.json").write_text(said)
+        with pytest.raises(CheckpointError, match=complaint):
+            TermEncoder(folder)
