@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from rerank.errors import FileError, InputError
 from rerank.io.atomic import atomic_write
-from rerank.registry import extra_for
-from training import evaluation
+from rerank.registry import extra_for, unknown
+from training import evaluation, separate
 from training.examples import Example, open_arrow, write_arrow
 from training.lists import Lists
 from training.recipe import Recipe
-from training.students import checked, student_of
+from training.students import KINDS, checked, student_of
 
 if TYPE_CHECKING:
     from training.trainer import ListTrainer
@@ -112,6 +112,11 @@ def check_recipe(recipe: Recipe, *, measured: bool = False) -> None:
             raise extra_for(what, package)
     if recipe.student.lora is not None and find_spec("peft") is None:
         raise extra_for("LoRA", "peft")
+    if recipe.student.kind not in (known := {**KINDS, **separate.KINDS}):
+        raise unknown("student", recipe.student.kind, known)
+    if recipe.student.kind in separate.KINDS:
+        separate.check_separate(recipe)
+        return
     kind = checked(recipe.student)
     wants = "tokens" if recipe.objective.reads == "tokens" else "lists"
     if kind.wants != wants:
@@ -175,6 +180,10 @@ def _trainer(recipe: Recipe, output: Path, lists: Lists, development: evaluation
 
     schedule = recipe.schedule
     transformers.set_seed(schedule.seed)
+    if recipe.student.kind in separate.KINDS:
+        model = separate.made_student(recipe)
+        made: ListTrainer = separate.made_trainer(recipe, output / "checkpoints", lists, model, development, [])
+        return made
     student = student_of(recipe.student)
     if schedule.gradient_checkpointing:
         student.gradient_checkpointing_enable()
