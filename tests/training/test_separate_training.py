@@ -63,7 +63,7 @@ def test_eight_queries_are_learnt_measured_and_go_on_where_they_stopped(
     if kind == "splade":
         from retrievers.term_encoding import TermEncoder
 
-        assert TermEncoder(tmp_path / "out").pooling == "max"  # our first stage reads it
+        assert TermEncoder(tmp_path / "out").pooling == ("max",)  # our first stage reads it
         return
     with Reranker(tmp_path / "out") as reranker:
         first = [ranked[0].document.doc_id for ranked in reranker.rerank(rankings)]
