@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Any
 
 from rerank.errors import InputError
@@ -86,7 +87,7 @@ class RerankRanker:
         found = best_first(self._reranker, query, [self._text(document) for document in distinct], top=most)
         scores = [(distinct[index], _sigmoid(score) if scaled else score) for index, score in found]
         kept = [pair for pair in scores if least is None or (pair[1] is not None and pair[1] >= least)]
-        return {"documents": [_copy(document, score) for document, score in kept]}
+        return {"documents": [replace(document, score=score) for document, score in kept]}
 
     @component.output_types(documents=list[Document])  # type: ignore[untyped-decorator]
     async def run_async(
@@ -153,8 +154,3 @@ def _distinct(documents: list[Document]) -> list[Document]:
 
 def _known(score: float | None) -> float:
     return -math.inf if score is None else score
-
-
-def _copy(document: Document, score: float | None) -> Document:
-    fields: dict[str, Any] = document.to_dict(flatten=False)
-    return Document.from_dict({**fields, "score": score})

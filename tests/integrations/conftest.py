@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from cities import QUERY, TEXTS
 
 from rerank import Reranker
 from rerank.judges.fake import Oracle
+
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # read when haystack is imported; tests tell nobody
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

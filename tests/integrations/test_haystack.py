@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import os
 
 import pytest
 from cities import BEST, QUERY, TEXTS
 
-os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")
 pytest.importorskip("haystack", reason="needs haystack-ai: pip install 'rerank-toolkit[haystack]'")
 
 from haystack import Document, Pipeline
