@@ -32,7 +32,7 @@ from retrievers.analysis import EXAMPLE, Analyser
 from retrievers.documents import DocumentStore, DocumentWriter
 from retrievers.exclusions import excluded
 from retrievers.feedback import Feedback, expanded
-from retrievers.index import Manifest, cached_index, new_folder, read_manifest, write_manifest
+from retrievers.index import Manifest, cached_index, check_corpus, new_folder, read_manifest, write_manifest
 from retrievers.postings import Floats, Postings, best
 from retrievers.progress import tracked, waiting
 from retrievers.rankings import Rankings
@@ -227,7 +227,7 @@ class BM25(Stage):
             progress: show a bar on standard error while building; None means when that is a terminal.
 
         Raises:
-            FileError: when the index at `index` cannot be read, or was built with other options.
+            FileError: when the index at `index` cannot be read, or was built with other options, or of another corpus.
             InputError: when an option is wrong, or `query_side` meets another method than "lucene", or feedback.
         """
         options = Options(k1, b, method, stop_words, stemmer)
@@ -241,6 +241,7 @@ class BM25(Stage):
         if not folder.exists():
             cls._built_of(dataset, folder, given, progress)
         opened = cls.open(folder, query_side=query_side, **search)
+        check_corpus(opened.manifest, dataset, folder)
         if opened.options != options:
             raise FileError(f"{folder} was built with {opened.options}, not with {options}; name another folder")
         return opened

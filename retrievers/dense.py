@@ -20,6 +20,7 @@ import numpy as np
 
 from rerank import checkpoints, config
 from rerank.datasets import Dataset
+from rerank.distributed import Crew  # not for the type checker alone: hints of options are looked up
 from rerank.errors import FileError, InputError
 from rerank.pipeline import NO_EXCLUSIONS, Stage, check_cutoff
 from rerank.registry import unknown
@@ -27,14 +28,13 @@ from rerank.types import Document, Query, Ranking
 from retrievers import approximate
 from retrievers.documents import DocumentStore, DocumentWriter
 from retrievers.exclusions import excluded
-from retrievers.index import Manifest, cached_index, growing_folder, read_manifest, write_manifest
+from retrievers.index import Manifest, cached_index, check_corpus, growing_folder, read_manifest, write_manifest
 from retrievers.progress import tracked, waiting
 from retrievers.rankings import Rankings
 from retrievers.shards import SHARD, Shards, written
 from retrievers.vectors import PRECISIONS, Floats, Vectors, exact_search, join
 
 if TYPE_CHECKING:
-    from rerank.distributed import Crew
     from retrievers.encoding import Encoder
 
 __all__ = ["SEARCHES", "Dense", "Options"]
@@ -239,7 +239,7 @@ class Dense(Stage):
             device, processes, progress: see `build`.
 
         Raises:
-            FileError: when the index at `index` cannot be read, or was built with other options.
+            FileError: when the index at `index` cannot be read, or was built with other options, or of another corpus.
         """
         options = Options(
             *(model, search, precision, similarity, max_tokens, query_prompt, document_prompt),
@@ -251,6 +251,7 @@ class Dense(Stage):
             more: dict[str, Any] = {"device": device, "processes": processes, "progress": progress}
             cls.build(dataset.documents(), folder, **given, **more, source=dataset.name, total=dataset.count)
         opened = cls.open(folder, device=device)
+        check_corpus(opened.manifest, dataset, folder)
         if opened.options != options:
             raise FileError(f"{folder} was built with {opened.options}, not with {options}; name another folder")
         return opened

@@ -22,7 +22,7 @@ from rerank.types import Document
 from retrievers.bm25 import BM25, Options, check_content, check_search, manifest_of, write_postings
 from retrievers.documents import DocumentStore, DocumentWriter
 from retrievers.feedback import Feedback
-from retrievers.index import cached_index, growing_folder, write_manifest
+from retrievers.index import cached_index, check_corpus, growing_folder, write_manifest
 from retrievers.progress import tracked, waiting
 from retrievers.query_writer import Drawing, QueryWriter, key_of
 from retrievers.shards import Shards, written
@@ -159,7 +159,7 @@ class Doc2Query(BM25):
             device, progress: see `build`.
 
         Raises:
-            FileError: when the index at `index` cannot be read, or was built with other options.
+            FileError: when the index at `index` cannot be read, or was built with other options, or of another corpus.
             InputError, CheckpointError: as `build` does.
         """
         drawing = Drawing(model, expansions, top_k, temperature, seed, max_tokens, new_tokens, document_prompt)
@@ -173,6 +173,7 @@ class Doc2Query(BM25):
             more: dict[str, Any] = {"device": device, "progress": progress}
             cls.build(dataset.documents(), folder, **given, **more, source=dataset.name, total=dataset.count)
         opened = cls.open(folder, query_side=query_side, **search)
+        check_corpus(opened.manifest, dataset, folder)
         if (opened.options, opened.drawing) != (options, drawing):
             built = f"{opened.options} and {opened.drawing}"
             raise FileError(f"{folder} was built with {built}, not with {options} and {drawing}; name another folder")

@@ -28,7 +28,7 @@ class Hybrid(Stage):
         cutoff: how many documents each retriever is asked for, at least as many as are wanted of all.
 
     Raises:
-        InputError: with fewer than two retrievers, or weights that do not fit them.
+        InputError: with fewer than two retrievers, indexes of different documents, or weights that do not fit them.
         UnknownName: when no method has the name.
     """
 
@@ -44,6 +44,7 @@ class Hybrid(Stage):
         if len(retrievers) < 2:
             raise InputError(f"a hybrid needs two retrievers or more; there {'is 1' if retrievers else 'are none'}")
         check_cutoff("hybrid", cutoff)
+        _check_same_documents(retrievers)
         self.retrievers, self.method, self.weights, self.k, self.cutoff = list(retrievers), method, weights, k, cutoff
         sample = [{"q": {"d": 1.0}}] * len(retrievers)
         fuse(sample, method, weights=weights, k=k)  # a slip shows now, and not after an hour of retrieval
@@ -106,6 +107,14 @@ class Hybrid(Stage):
         runs = [{query.query_id: _scores(ranking)} for ranking in rankings]
         fused = fuse(runs, self.method, weights=self.weights, k=self.k)[query.query_id]
         return Ranking(query, tuple(Candidate(documents[doc_id], score) for doc_id, score in fused.items()))
+
+
+def _check_same_documents(retrievers: Sequence[Retriever]) -> None:
+    """Refuse indexes of different documents, whose ids would not even meet; an index knows what it was built from."""
+    known = [manifest for each in retrievers if (manifest := getattr(each, "manifest", None)) is not None]
+    if len({manifest.fingerprint for manifest in known}) > 1:
+        told = "; ".join(f"{each.kind} {each.documents:,} of {each.source or 'no name'}" for each in known)
+        raise InputError(f"the retrievers search different documents: {told}; give indexes of one collection")
 
 
 def _scores(ranking: Ranking) -> dict[str, float]:

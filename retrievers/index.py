@@ -20,7 +20,15 @@ from rerank.checkpoints import cache
 from rerank.datasets import Dataset
 from rerank.errors import ConfigError, FileError
 
-__all__ = ["Manifest", "cached_index", "growing_folder", "new_folder", "read_manifest", "write_manifest"]
+__all__ = [
+    "Manifest",
+    "cached_index",
+    "check_corpus",
+    "growing_folder",
+    "new_folder",
+    "read_manifest",
+    "write_manifest",
+]
 
 MANIFEST = "manifest.json"
 MADE_FROM = "made_from.json"
@@ -79,6 +87,20 @@ def read_manifest(folder: Path, kind: str, format: int) -> Manifest:
         if not (folder / name).is_file() or (folder / name).stat().st_size != size:
             raise FileError(f"{folder / name} is missing or torn: it should have {size} bytes; build the index again")
     return manifest
+
+
+def check_corpus(manifest: Manifest, dataset: Dataset, folder: Path) -> None:
+    """Refuse an index of another corpus, which would answer too, with the wrong documents.
+
+    One that does not say what it was built from is taken at its word.
+
+    Raises:
+        FileError: when it is one.
+    """
+    if manifest.source and not dataset.has_corpus_of(manifest.source):
+        raise FileError(
+            f"{folder} was built from {manifest.source}, not from {dataset.name}; give the index of that dataset"
+        )
 
 
 def _parsed(folder: Path) -> Manifest:

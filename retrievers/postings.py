@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from retrievers.mapped import new_array
+
 __all__ = ["Floats", "Postings", "Rows", "best", "join", "load_rows", "save_rows"]
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -134,8 +136,8 @@ def join(paths: Sequence[Path], folder: Path, terms: int) -> dict[str, int]:
 def _place(paths: Sequence[Path], folder: Path, starts: NDArray[np.int64]) -> None:
     """Every entry to where its term's are, documents in their order."""
     entries = (int(starts[-1]),)
-    documents = np.lib.format.open_memmap(folder / DOCUMENTS, "w+", np.dtype(np.int32), entries)
-    weights = np.lib.format.open_memmap(folder / WEIGHTS, "w+", np.dtype(np.float32), entries)
+    documents = new_array(folder / DOCUMENTS, np.dtype(np.int32), entries)
+    weights = new_array(folder / WEIGHTS, np.dtype(np.float32), entries)
     following, first = starts[:-1].copy(), 0
     for rows in map(load_rows, paths):
         order = np.argsort(rows.terms, kind="stable")

@@ -31,7 +31,7 @@ from retrievers.approximate_terms import ApproximateTerms
 from retrievers.documents import DocumentStore, DocumentWriter
 from retrievers.exclusions import excluded
 from retrievers.impacts import Impacts, write_impacts
-from retrievers.index import Manifest, cached_index, growing_folder, read_manifest, write_manifest
+from retrievers.index import Manifest, cached_index, check_corpus, growing_folder, read_manifest, write_manifest
 from retrievers.java import java
 from retrievers.lucene_index import WRITER, check_threads
 from retrievers.postings import Postings, best, join, load_rows, save_rows
@@ -272,7 +272,7 @@ class Splade(Stage):
             device, progress: see `build`.
 
         Raises:
-            FileError: when the index at `index` cannot be read, or was built with other options.
+            FileError: when the index at `index` cannot be read, or was built with other options, or of another corpus.
         """
         of_search = (search, postings, query_cut, heap_factor)
         options = Options(model, pooling, max_tokens, top_terms, query_prompt, document_prompt, *of_search)
@@ -284,6 +284,7 @@ class Splade(Stage):
             more: dict[str, Any] = {"device": device, "progress": progress}
             cls.build(dataset.documents(), folder, **given, **more, source=dataset.name, total=dataset.count)
         opened = cls.open(folder, queries=queries, exact=exact, device=device, threads=threads)
+        check_corpus(opened.manifest, dataset, folder)
         if opened.options != options:
             raise FileError(f"{folder} was built with {opened.options}, not with {options}; name another folder")
         return opened

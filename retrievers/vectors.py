@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rerank.registry import unknown
+from retrievers.mapped import new_array
 
 __all__ = ["PRECISIONS", "Best", "Floats", "Found", "Vectors", "create", "exact_search", "join", "kept"]
 
@@ -50,7 +51,7 @@ def join(shards: Sequence[Path], folder: Path, precision: str) -> None:
 @contextmanager
 def create(folder: Path, precision: str, rows: int, dim: int) -> Iterator[Put]:
     """The file of `Vectors`, with what writes rows into it; complete at the end of the block."""
-    made = np.lib.format.open_memmap(folder / NAME, "w+", np.dtype(precision), (rows, dim))
+    made = new_array(folder / NAME, np.dtype(precision), (rows, dim))
     scales = np.empty(rows, np.float32)
 
     def put(start: int, some: NDArray[Any], of_rows: Floats) -> None:

@@ -92,7 +92,7 @@ def evaluate(
     systems = _systems(runs, baseline)
     judged, official = judgments_of(dataset, split, qrels)
     asked = split_measures(measures) or official
-    found = _evaluated(judged, systems, asked)
+    found = _evaluated(judged, systems, asked, screen)
     first = next(iter(found)) if baseline is not None or len(found) > 1 else None
     efficiency = efficiency_of(found, names_of(systems), ledgers)
     honesty = _honesty(judged, systems) if probabilities else {}
@@ -134,12 +134,19 @@ def judgments_of(dataset: str | None, split: str | None, qrels: Path | None) -> 
     return loaded.qrels, list(loaded.measures)
 
 
-def _evaluated(judged: Qrels, systems: Sequence[Path], measures: Sequence[str]) -> dict[str, Evaluation]:
+def _evaluated(
+    judged: Qrels, systems: Sequence[Path], measures: Sequence[str], screen: Screen
+) -> dict[str, Evaluation]:
     from rerank.evaluate import evaluate
     from rerank.io import read_run
 
-    names = names_of(systems)
-    return {names[path]: evaluate(judged, read_run(path), measures) for path in systems}
+    names, found = names_of(systems), {}
+    for path in systems:
+        run = read_run(path)
+        if not any(doc_id in run.get(query_id, ()) for query_id, documents in judged.items() for doc_id in documents):
+            screen.say(f"note: no judgment names a document of {path}; see that both are of one collection")
+        found[names[path]] = evaluate(judged, run, measures)
+    return found
 
 
 def _honesty(judged: Qrels, systems: Sequence[Path]) -> dict[str, Quality]:

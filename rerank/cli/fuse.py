@@ -14,7 +14,7 @@ from rerank.cli import names
 from rerank.cli.places import check_new_file
 from rerank.cli.screen import Screen, with_screen, wrong_usage
 from rerank.errors import InputError
-from rerank.types import Document, Query, Ranking
+from rerank.types import Document, Query, Ranking, Scores
 
 if TYPE_CHECKING:
     from rerank.fusion import Tuned
@@ -101,7 +101,11 @@ def fuse(
     options = {} if k is None else {"k": k}
     tuned = _tuned(dev_runs, dev_qrels, method, measure, options) if dev_qrels is not None else None
     shares = tuned.weights if tuned is not None else _numbers(weights)
-    fused = fusion.fuse([read_run(run) for run in runs], method, weights=shares, **options)
+    read = [read_run(run) for run in runs]
+    fused = fusion.fuse(read, method, weights=shares, **options)
+    if not _meet(read):
+        named = " and ".join(map(str, runs))
+        screen.say(f"note: {named} name no document in common, in no query; see that they are of one collection")
     write_run(output, [_ranking(query_id, fused[query_id], cutoff) for query_id in fused], method)
     facts = {"output": str(output), "method": method, "runs": [str(run) for run in runs], "queries": len(fused)}
     screen.answer({**facts, **({} if tuned is None else {"tuned": asdict(tuned), "measure": measure})})
@@ -111,6 +115,12 @@ def fuse(
             f"weights {shown}: {measure} {tuned.value:.4f} on the development queries, {tuned.equal:.4f} if equal"
         )
     screen.say(f"wrote {output}: {len(fused):,} queries from {len(runs)} runs by {method}")
+
+
+def _meet(runs: Sequence[Scores]) -> bool:
+    """Whether any two runs name the same document for a query; ids of two collections never do."""
+    named = [{(query_id, doc_id) for query_id, scored in run.items() for doc_id in scored} for run in runs]
+    return len(runs) < 2 or len(set().union(*named)) < sum(map(len, named))
 
 
 def _tuned(runs: Sequence[Path], qrels: Path, method: str, measure: str, options: Mapping[str, int]) -> Tuned:

@@ -16,7 +16,7 @@ from rerank.cli.journals import chosen_journal, journalled, journals_of, keeps
 from rerank.cli.places import check_new_file
 from rerank.cli.reranking import closing, interruptible
 from rerank.cli.screen import Screen, with_screen, wrong_usage
-from rerank.errors import InputError, RerankError
+from rerank.errors import InputError
 from rerank.types import Ranking
 
 if TYPE_CHECKING:
@@ -140,20 +140,8 @@ def _check_source(opened: Any, index: Path, dataset: Dataset, screen: Screen) ->
     source = getattr(getattr(opened, "manifest", None), "source", "")
     if not source:
         screen.say(f"note: {index} does not say what it was built from; see that it is {dataset.name}")
-    elif not _is_of(source, dataset):
+    elif not dataset.has_corpus_of(source):
         raise wrong_usage(f"{index} was built from {source}, not from {dataset.name}; give the index of that dataset")
-
-
-def _is_of(source: str, dataset: Dataset) -> bool:
-    """Whether an index of this source holds the dataset's documents, which are the same in every split."""
-    from rerank.datasets import Dataset
-
-    if source == dataset.name:
-        return True
-    try:
-        return Dataset.load(source).corpus_key == dataset.corpus_key
-    except RerankError:  # a folder is known by its name alone, its split behind it
-        return source.partition("/")[0] == dataset.name.partition("/")[0]
 
 
 def _bars(name: str, screen: Screen) -> dict[str, bool]:

@@ -13,7 +13,7 @@ from rerank.datasets import catalogue
 from rerank.datasets.beir import BeirFolder
 from rerank.datasets.bright import Bright, is_bright
 from rerank.datasets.registered import Registered, nearest_ids
-from rerank.errors import FileError, InputError, UnknownName
+from rerank.errors import FileError, InputError, RerankError, UnknownName
 from rerank.registry import did_you_mean
 from rerank.types import Candidate, Document, Qrels, Query, Ranking, Scores
 
@@ -137,6 +137,18 @@ class Dataset:
     def corpus_key(self) -> str:
         """The same for the same documents, so that an index of them is found again; costs no reading of them."""
         return self.source.corpus_key()
+
+    def has_corpus_of(self, name: str) -> bool:
+        """Whether its documents are those of the dataset of this name, of which an index says that it was built.
+
+        A folder is known by its name alone, the split behind it.
+        """
+        if name == self.name:
+            return True
+        try:
+            return Dataset.load(name).corpus_key == self.corpus_key
+        except RerankError:
+            return name.partition("/")[0] == self.name.partition("/")[0]
 
     def look_up(self, doc_ids: Collection[str]) -> dict[str, Document]:
         """doc_id -> document, for all of these; of a folder, in one pass over its corpus.
