@@ -25,7 +25,7 @@ from rerank.registry import unknown
 from rerank.types import Document, Query, Ranking
 from retrievers.documents import DocumentStore, DocumentWriter
 from retrievers.exclusions import excluded
-from retrievers.index import Manifest, cached_index, growing_folder, read_manifest, write_manifest
+from retrievers.index import Manifest, cached_index, check_corpus, growing_folder, read_manifest, write_manifest
 from retrievers.progress import tracked
 from retrievers.rankings import Rankings
 from retrievers.shards import Shards, written
@@ -193,7 +193,7 @@ class LateInteraction(Stage):
             device, progress: see `build`.
 
         Raises:
-            FileError: when the index at `index` cannot be read, or was built with other options.
+            FileError: when the index at `index` cannot be read, or was built with other options, or of another corpus.
         """
         of_queries = (query_tokens, expansion, punctuation, query_prompt, document_prompt)
         options = Options(model, precision, max_tokens, *of_queries)
@@ -203,6 +203,7 @@ class LateInteraction(Stage):
             more: dict[str, Any] = {"device": device, "progress": progress}
             cls.build(dataset.documents(), folder, **given, **more, source=dataset.name, total=dataset.count)
         opened = cls.open(folder, device=device)
+        check_corpus(opened.manifest, dataset, folder)
         if opened.options != options:
             raise FileError(f"{folder} was built with {opened.options}, not with {options}; name another folder")
         return opened
