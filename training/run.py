@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from rerank.errors import FileError, InputError
 from rerank.io.atomic import atomic_write
@@ -76,8 +79,8 @@ def run_training(
     """
     started, output = time.perf_counter(), Path(output)
     check_recipe(recipe, measured=development is not None)
-    _claim(output, recipe)
-    lists = _lists(recipe, examples, output)
+    with _claimed(output, recipe):
+        lists = _lists(recipe, examples, output)
     count = recipe.objective.check(lists.all())
     development = development or _development(recipe)
     say(f"{count:,} lists, loss {recipe.objective.loss}")
@@ -126,19 +129,25 @@ def check_recipe(recipe: Recipe, *, measured: bool = False) -> None:
         )
 
 
-def _claim(output: Path, recipe: Recipe) -> None:
-    """Refuse a folder that holds another run; note this one there."""
-    said = json.dumps(asdict(recipe), default=str, indent=2, sort_keys=True)
-    note = output / "recipe.json"
-    if note.exists():
-        if note.read_text(encoding="utf-8") != said:
-            raise FileError(f"{output} holds a run of another recipe ({note}); give another folder, or remove it")
-        return
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+@contextmanager
+def _claimed(output: Path, recipe: Recipe) -> Iterator[None]:
+    """Refuse a folder that holds something else, and note this run there; processes that share it take turns.
+
+    Raises:
+        FileError: saying what lies there.
+    """
+    note, lock = output / "recipe.json", output / ".lock"
+    if output.exists() and not (output.is_dir() and (note.exists() or lock.exists() or not any(output.iterdir()))):
         raise FileError(f"{output} exists and holds no training run; give another folder")
     output.mkdir(parents=True, exist_ok=True)
-    with atomic_write(note, "w") as file:
-        file.write(said)
+    said = json.dumps(asdict(recipe), default=str, indent=2, sort_keys=True)
+    with FileLock(lock):
+        if not note.exists():
+            with atomic_write(note, "w") as file:
+                file.write(said)
+        elif note.read_text(encoding="utf-8") != said:
+            raise FileError(f"{output} holds a run of another recipe ({note}); give another folder, or remove it")
+        yield
 
 
 def _lists(recipe: Recipe, examples: Sequence[Example] | str | Path | None, output: Path) -> Lists:
