@@ -141,6 +141,12 @@ class Ledger:
         with self._lock:
             return dict(self._queries.get(query_id, {}))
 
+    def forget(self, query_id: str) -> None:
+        """Let go of a query's account, which stays part of the total."""
+        with self._lock:
+            self._queries.pop(query_id, None)
+            self._waits.pop(query_id, None)
+
     @property
     def notes(self) -> dict[str, str]:
         """The choices that were made."""

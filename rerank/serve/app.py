@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from http import HTTPStatus
 from types import FrameType
 from typing import Annotated, Any
 
@@ -34,6 +35,9 @@ from rerank.serve.page import add_page
 from rerank.serve.settings import Settings
 
 __all__ = ["create_app"]
+
+REFUSALS = (400, 401, 404, 408, 413, 422, 429, 500, 503, 504)
+"""Statuses of errors; 424 is TEI's own for a model that fails."""
 
 MOST_SAID = 3
 """Faults of a body that an error names."""
@@ -147,7 +151,12 @@ def _add_ways(app: FastAPI, models: Models) -> None:
     async def ranked(request: Request, asked: Asked) -> Answered:
         return await _answered(models, request, asked)
 
-    @app.post("/rerank", response_model=list[tei.Rank] | vllm.Response, tags=["TEI", "vLLM"])
+    @app.post(
+        "/rerank",
+        response_model=list[tei.Rank] | vllm.Response,
+        tags=["TEI", "vLLM"],
+        responses=_errors(tei.Error | vllm.Error),
+    )
     async def rerank(request: Request, body: Annotated[Either, Body()]) -> Response:
         """TEI's with `texts`, vLLM's with `documents`."""
         request.scope[SIDE] = "texts" if isinstance(body, tei.Request) else "documents"
@@ -156,23 +165,23 @@ def _add_ways(app: FastAPI, models: Models) -> None:
             return JSONResponse(tei.answer(body, answered))
         return JSONResponse(vllm.answer(body, answered))
 
-    @app.post("/v1/rerank", response_model=union.Response, tags=["all"])
+    @app.post("/v1/rerank", response_model=union.Response, tags=["all"], responses=_errors(union.Error))
     async def v1_rerank(request: Request, body: union.Request) -> Response:
         """Cohere v1's, Jina's and vLLM's together, and all options of this server."""
         return JSONResponse(union.answer(body, await ranked(request, body.asked())))
 
-    @app.post("/v2/rerank", response_model=cohere.Response, tags=["Cohere"])
+    @app.post("/v2/rerank", response_model=cohere.Response, tags=["Cohere"], responses=_errors(cohere.Error))
     async def v2_rerank(request: Request, body: cohere.Request) -> Response:
         """Cohere v2's; documents are never returned."""
         return JSONResponse(cohere.answer(body, await ranked(request, body.asked())))
 
-    @app.post("/jina/v1/rerank", response_model=jina.Response, tags=["Jina"])
+    @app.post("/jina/v1/rerank", response_model=jina.Response, tags=["Jina"], responses=_errors(jina.Error))
     async def jina_rerank(request: Request, body: jina.Request) -> Response:
         """Jina's; documents are returned by default."""
         return JSONResponse(jina.answer(body, await ranked(request, body.asked())))
 
-    @app.post("/score", response_model=vllm.Scores, tags=["vLLM"])
-    @app.post("/v1/score", response_model=vllm.Scores, tags=["vLLM"])
+    @app.post("/score", response_model=vllm.Scores, tags=["vLLM"], responses=_errors(vllm.Error))
+    @app.post("/v1/score", response_model=vllm.Scores, tags=["vLLM"], responses=_errors(vllm.Error))
     async def score(request: Request, body: vllm.Score) -> Response:
         """The scores of pairs, in the order given."""
         pairs = body.pairs()
@@ -181,6 +190,11 @@ def _add_ways(app: FastAPI, models: Models) -> None:
             raise InputError(f"model {model.name!r} puts documents in order and does not score them; ask /v1/rerank")
         answers = await _together([ranked(request, pair) for pair in pairs])
         return JSONResponse(vllm.scores(answers))
+
+
+def _errors(model: Any) -> dict[int | str, dict[str, Any]]:
+    """For the description: what errors look like."""
+    return {status: {"model": model, "description": HTTPStatus(status).phrase} for status in REFUSALS}
 
 
 def _add_facts(app: FastAPI, models: Models) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class ServedModel:
             self.reranker.judge, ledger=self.ledger, memory=settings.answers_kept, at_once=self._at_once
         )
         self.admission = Admission(settings.queue, settings.queue_documents, settings.client_share)
+        self._numbers = itertools.count(1)
         self.tokens = text_tokens(self.reranker.judge)
         self.reads_instructions = reads_instructions(self.reranker.judge)
 
@@ -106,15 +108,17 @@ class ServedModel:
         """
         await self._check(asked)
         self.admission.enter(caller.client, len(asked.texts))
+        query_id = f"{caller.request_id}/{next(self._numbers)}"  # a client may send one id twice
         answered = False
         try:
             work = _Work()
-            plan = self.plan(asked, caller.request_id, work)
+            plan = self.plan(asked, query_id, work)
             plan = plan if listen is None else listen(plan)
             ranking = await _in_time(self.scheduler.submit(plan, client=caller.client), caller)
             answered = True
             return self._answered(asked, caller.request_id, ranking, work)
         finally:
+            self.ledger.forget(query_id)
             self.admission.leave(caller.client, len(asked.texts), answered=answered)
 
     def plan(self, asked: Asked, query_id: str, work: _Work | None = None) -> Plan:
@@ -193,7 +197,7 @@ class ServedModel:
             warnings = []
         elif means != "calibrated" and self.reranker.calibration is not None:
             warnings.append("not calibrated: the calibration is of documents that are read as the server was told")
-        account = self.ledger.account(request_id)
+        account = self.ledger.account(ranking.query.query_id)
         if cut_off := int(account.get("truncated_documents", 0)):
             warnings.append(f"{cut_off} documents were longer than the model reads, and cut")
         hits = [_hit(candidate, number, work) for candidate, number in kept]
@@ -230,4 +234,4 @@ async def _in_time(future: Future[Ranking], caller: Caller) -> Ranking:
         raise Refused(504, f"not finished in {caller.deadline:g} seconds")
     finally:
         gone.cancel()
-        waited.cancel()
+        future.cancel()  # at once, where cancelling what waits for it would take the loop's next turn

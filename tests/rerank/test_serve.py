@@ -156,6 +156,19 @@ def test_score_keeps_the_order_of_its_pairs(server: Live, offline: dict[int, flo
     assert wrong.status_code == 422
 
 
+def test_usage_is_of_the_request_alone_even_where_two_have_one_id(server: Live) -> None:
+    sent = {"headers": {"X-Request-Id": "twice"}}
+    words = ["how many people", "live in berlin", "the city has three million"]
+
+    alone = [server.post("/v1/rerank", {"query": "who won a", "documents": [word]}, **sent) for word in words]
+    pairs = server.post("/score", {"text_1": ["who won a wall"] * 3, "text_2": words}, **sent).json()
+
+    tokens = [answer.json()["usage"]["total_tokens"] for answer in alone]
+    assert tokens == [3 + 3 + len(word.split()) for word in words]
+    assert pairs["usage"]["total_tokens"] == sum(tokens) + 3
+    assert server.models.all[0].ledger.queries.keys() <= {"warm-up"}
+
+
 def test_a_listwise_reranker_gives_ranks_for_scores(server: Live) -> None:
     answer = server.post("/v1/rerank", {"model": "second", "query": QUERY, "documents": DOCUMENTS}).json()
     raw = server.post("/v1/rerank", {"model": "second", "query": QUERY, "documents": DOCUMENTS, "raw_scores": True})
@@ -205,6 +218,8 @@ def test_the_server_says_what_it_serves(server: Live) -> None:
     assert [(model["id"], model["scores"]) for model in listed] == [("first", "logit"), ("second", "rank only")]
     assert info["model_id"] == "first"
     assert info["max_input_length"] == 64
+    errors = paths["/v2/rerank"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
+    assert errors["$ref"].endswith("rerank__serve__dialects__cohere__Error")
     assert {"/rerank", "/v1/rerank", "/v2/rerank", "/jina/v1/rerank", "/score", "/info"} <= set(paths)
     assert 'rerank_tokens_total{kind="computed",model="first"}' in metrics
     assert 'rerank_batch_fill{model="first"}' in metrics

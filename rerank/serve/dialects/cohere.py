@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from rerank.serve.asked import Answered, Asked
 from rerank.serve.dialects.fields import Body, Count, Object, Texts
 
-__all__ = ["Request", "Response", "answer", "error", "meta"]
+__all__ = ["Error", "Request", "Response", "answer", "error", "meta"]
 
 SEARCH_UNIT = 100
 """Documents that Cohere bills as one search unit."""
@@ -49,6 +49,13 @@ class Response(BaseModel):
     id: str
     results: list[Result]
     meta: Object
+
+
+class Error(BaseModel):
+    """What went wrong."""
+
+    id: str
+    message: str
 
 
 def answer(request: Request, answered: Answered) -> Object:

@@ -10,7 +10,7 @@ from rerank.serve.asked import Answered, Asked
 from rerank.serve.dialects import union
 from rerank.serve.dialects.fields import Body, Count, Object, usage
 
-__all__ = ["Request", "Response", "answer", "error"]
+__all__ = ["Error", "Request", "Response", "answer", "error"]
 
 
 class Request(Body):
@@ -44,6 +44,12 @@ class Response(BaseModel):
     object: str
     usage: Object
     results: list[union.Result]
+
+
+class Error(BaseModel):
+    """What went wrong."""
+
+    detail: str
 
 
 def answer(request: Request, answered: Answered) -> Object:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from rerank.serve.asked import Answered, Asked
 from rerank.serve.dialects.fields import Body, Object, Texts
 
-__all__ = ["Rank", "Request", "answer", "error", "info"]
+__all__ = ["Error", "Rank", "Request", "answer", "error", "info"]
 
 KINDS = {413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded", 503: "Unhealthy", 504: "Overloaded"}
 """TEI's name for what went wrong, by status."""
@@ -42,6 +42,13 @@ class Rank(BaseModel):
     index: int
     score: float
     text: str | None = None
+
+
+class Error(BaseModel):
+    """What went wrong."""
+
+    error: str
+    error_type: str
 
 
 def answer(request: Request, answered: Answered) -> list[Object]:

@@ -11,7 +11,7 @@ from rerank.serve.asked import Answered, Asked
 from rerank.serve.dialects import cohere
 from rerank.serve.dialects.fields import Body, Count, Object, Usage, usage
 
-__all__ = ["Request", "Response", "answer", "error", "results"]
+__all__ = ["Error", "Request", "Response", "answer", "error", "results"]
 
 
 class Request(Body):
@@ -70,6 +70,12 @@ class Response(BaseModel):
     results: list[Result]
     usage: Usage
     meta: Object
+
+
+class Error(cohere.Error):
+    """What went wrong, for Cohere's clients and for Jina's."""
+
+    detail: str
 
 
 def answer(request: Request, answered: Answered) -> Object:

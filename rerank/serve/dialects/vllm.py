@@ -12,7 +12,7 @@ from rerank.errors import InputError
 from rerank.serve.asked import Answered, Asked
 from rerank.serve.dialects.fields import Body, Object, Texts, Usage, usage
 
-__all__ = ["Request", "Response", "Score", "Scores", "answer", "error", "scores"]
+__all__ = ["Error", "Request", "Response", "Score", "Scores", "answer", "error", "scores"]
 
 
 class Shared(Body):
@@ -111,6 +111,21 @@ class Scores(BaseModel):
     model: str
     data: list[Scored]
     usage: Usage
+
+
+class Fault(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: int
+
+
+class Error(BaseModel):
+    """What went wrong, as OpenAI wraps it."""
+
+    error: Fault
 
 
 def answer(request: Request, answered: Answered) -> Object:
