@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rerank.datasets import catalogue
@@ -10,6 +12,8 @@ from rerank.evaluate import evaluate
 from rerank.suite import DatasetResult, Results, Suite, known
 from rerank.suite.costs import Cost
 from rerank.suite.frontier import frontier
+from rerank.suite.perturbed import Change
+from rerank.suite.robustness import corrected, robustness, robustness_sheet
 
 SIZES = {"beir": 18, "bright": 12, "dl": 5, "nano": 13}
 
@@ -63,3 +67,49 @@ def test_a_cost_of_which_a_part_is_unknown_is_not_told():
 def _result(name: str, value: float) -> DatasetResult:
     run = {"q": {"good": value, "bad": 0.5}}
     return DatasetResult(name, {"s": evaluate({"q": {"good": 1}}, run, ["P@1"])}, {"s": Cost({})}, ())
+
+
+def test_what_a_perturbation_did_is_what_was_computed_by_hand():
+    before = {"q": {"a": 3.0, "b": 2.0, "c": 1.0}, "r": {"a": 2.0, "b": 1.0}, "s": {"a": 1.0}}
+    after = {"q": {"c": 3.0, "b": 2.0, "a": 1.0}, "r": {"a": 3.0, "x": 2.0, "b": 1.0}}  # nothing was found for s
+    qrels = {"q": {"a": 1}, "r": {"a": 1}, "s": {"a": 1}}
+    evaluations = evaluate(qrels, before, ["RR@10"]), evaluate(qrels, after, ["RR@10"])
+    changes = [Change("q", "?", True, "c"), Change("r", "?", True, "b"), Change("s", "?", False)]
+
+    found = robustness("system", "kind", evaluations, (before, after), changes, seed=0)
+
+    assert (found.before, found.after, found.changed) == (1.0, pytest.approx((1 / 3 + 1 + 0) / 3), 2)
+    assert found.tau == pytest.approx((-1 + 1) / 2)
+    assert found.moved == pytest.approx(((2 + 0 + 2) / 3 + (0 + 1) / 2) / 2)
+    assert found.attackers == (2.5, 2.0)  # c from 3 to 1, b from 2 to 3
+    # signs of two differences that are not zero: one assignment in two is as far from zero
+    assert found.comparison.p_randomisation == pytest.approx(2 / 4)
+    both = corrected([found, replace(found, kind="other")])
+    assert [one.comparison.p_randomisation for one in both] == [1.0, 1.0]
+
+
+def test_one_query_is_perturbed_without_a_test():
+    run = {"q": {"a": 2.0, "b": 1.0}}
+    evaluation = evaluate({"q": {"a": 1}}, run, ["RR@10"])
+
+    found = robustness("system", "kind", (evaluation, evaluation), (run, run), [Change("q", "?", False)], seed=0)
+
+    assert (found.comparison, found.tau, found.moved, found.attackers) == (None, pytest.approx(1), 0, None)
+    assert corrected([found]) == [found]
+    row = robustness_sheet({"set": [found]}, {"set": "RR@10"}, 0).rows[0]
+    assert row == [
+        "set",
+        "RR@10",
+        "system",
+        "kind",
+        "0",
+        "1.0000",
+        "1.0000",
+        "+0.0000",
+        "–",
+        "–",
+        "–",
+        "1.000",
+        "0.00",
+        "–",
+    ]
