@@ -21,6 +21,9 @@ COSTS = {
 }
 """label -> the amounts that are added, and by what they are divided."""
 
+WIDE = 8
+"""How many times as dear the dearest system must be for a logarithmic axis."""
+
 _BLUE, _GREY, _INK, _FAINT = "#0072b2", "#9a9a9a", "#222222", "#dddddd"
 
 
@@ -81,7 +84,11 @@ def _draw(axes: Axes, label: str, found: dict[str, tuple[float, float]], free: d
             fontsize=8,
             color=_INK,
         )
-    axes.set_xscale("log")
+    costs = [cost for cost, _ in found.values()]
+    if max(costs) > WIDE * min(costs):
+        axes.set_xscale("log")
+    else:  # a logarithmic axis has no room for its labels within one power of ten
+        axes.locator_params(axis="x", nbins=4)
     axes.margins(0.25)
     axes.set_xlabel(label)
     axes.spines[["top", "right"]].set_visible(False)
