@@ -106,7 +106,24 @@ class Schedule:
     seed: int = 0
     fsdp: str | None = None
 
+    @property
+    def moments(self) -> dict[str, Any]:
+        """When transformers measures and saves: at the same steps, or at the end of epochs."""
+        steps = self.evaluate_every or self.save_every
+        strategy = "steps" if steps else "epoch"
+        return {
+            "eval_strategy": strategy,
+            "eval_steps": steps,
+            "save_strategy": strategy,
+            "save_steps": self.save_every or steps or 500,
+        }
+
     def __post_init__(self) -> None:
+        if self.evaluate_every and self.save_every and self.save_every % self.evaluate_every:
+            raise InputError(
+                f"save_every={self.save_every} is no multiple of evaluate_every={self.evaluate_every}; what is saved "
+                "must have been measured, so that the best can be kept"
+            )
         for name in ("epochs", "lists", "accumulate", "learning_rate", "keep", "log_every"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name}={getattr(self, name)}; it must be above 0")

@@ -197,8 +197,6 @@ def _trainer(recipe: Recipe, output: Path, lists: Lists, development: evaluation
     if schedule.gradient_checkpointing:
         student.gradient_checkpointing_enable()
     measured = development is not None
-    every = "steps" if schedule.evaluate_every else "epoch"
-    saved = "steps" if schedule.save_every or schedule.evaluate_every else "epoch"
     best = {"load_best_model_at_end": True, "metric_for_best_model": development.measures[0]} if development else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -215,14 +213,12 @@ def _trainer(recipe: Recipe, output: Path, lists: Lists, development: evaluation
             lr_scheduler_type=schedule.scheduler,
             warmup_steps=schedule.warmup if schedule.warmup < 1 else int(schedule.warmup),
             bf16=schedule.dtype == "bfloat16",
-            eval_strategy=every if measured else "no",
-            eval_steps=schedule.evaluate_every,
-            save_strategy=saved,
-            save_steps=schedule.save_every or schedule.evaluate_every or 500,
+            **(schedule.moments | ({} if measured else {"eval_strategy": "no"})),
             save_total_limit=schedule.keep,
             logging_steps=schedule.log_every,
             seed=schedule.seed,
             fsdp=schedule.fsdp,
+            ddp_find_unused_parameters=not schedule.gradient_checkpointing,  # which DDP cannot have together
             use_cpu=not torch.cuda.is_available(),
             report_to=[],
             disable_tqdm=True,

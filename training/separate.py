@@ -240,7 +240,6 @@ def made_trainer(
 
 
 def _arguments(schedule: Schedule, development: Development | None) -> dict[str, Any]:
-    every = "steps" if schedule.evaluate_every else "epoch"
     return {
         "num_train_epochs": schedule.epochs,
         "max_steps": schedule.max_steps or -1,
@@ -254,10 +253,7 @@ def _arguments(schedule: Schedule, development: Development | None) -> dict[str,
         "warmup_steps": schedule.warmup if schedule.warmup < 1 else int(schedule.warmup),
         "bf16": schedule.dtype == "bfloat16",
         "gradient_checkpointing": schedule.gradient_checkpointing,
-        "eval_strategy": "no" if development is None else every,
-        "eval_steps": schedule.evaluate_every,
-        "save_strategy": "steps" if schedule.save_every or schedule.evaluate_every else "epoch",
-        "save_steps": schedule.save_every or schedule.evaluate_every or 500,
+        **(schedule.moments | ({"eval_strategy": "no"} if development is None else {})),
         "save_total_limit": schedule.keep,
         "logging_steps": schedule.log_every,
         "seed": schedule.seed,

@@ -358,6 +358,10 @@ def test_the_options_of_a_recipe_are_checked(tmp_path: Path) -> None:
     assert (found.schedule.lists, found.student.options["max_tokens"]) == (3, 12)
     with pytest.raises(InputError, match="no key is called 'epoch'; did you mean 'epochs'"):
         find(str(path), {"schedule.epoch": 3})
+    with pytest.raises(InputError, match="save_every=3 is no multiple of evaluate_every=2"):
+        find(str(path), {"schedule.evaluate_every": 2, "schedule.save_every": 3})
+    assert find(str(path), {"schedule.save_every": 3}).schedule.moments["eval_steps"] == 3
+    assert find(str(path)).schedule.moments["save_strategy"] == "epoch"
     with pytest.raises(InputError, match="lists=0; it must be above 0"):
         find(str(path), {"schedule.lists": 0})
 
