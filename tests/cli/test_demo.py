@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from rerank import Dataset, checkpoints, demo
 from rerank.cli.main import main
+from rerank.errors import CheckpointError
 from rerank.evaluate import evaluate
 from rerank.io import read_run
 from rerank.judges.fake import Oracle
@@ -159,3 +160,27 @@ def test_help_names_the_model_and_shows_a_call(demonstrate: Demonstrate) -> None
 
     assert "[default: cross-encoder/ms-marco-MiniLM-L12-v2]" in " ".join(shown.stdout.split())
     assert "rerank demo --output demo" in shown.stdout
+
+
+def test_where_no_network_is_the_reranker_that_ships_takes_the_others_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(name: str, **_: object) -> Path:
+        if name == demo.SHIPPED:
+            return Path("shipped")
+        raise CheckpointError(f"cannot get {name}: no network")
+
+    monkeypatch.setattr(checkpoints, "fetch", offline)
+    monkeypatch.setattr("rerank.rerankers.reranker.Reranker", judged_by(Oracle(QRELS)))
+    monkeypatch.chdir(tmp_path)
+
+    told = CliRunner().invoke(main, ["demo", "--json"])
+    named = CliRunner().invoke(main, ["demo", "--model", "cross-encoder/ms-marco-MiniLM-L12-v2"])
+
+    values = json.loads(told.stdout)
+    assert values["model"] == "bert-mini-reranker"
+    assert "no network; so bert-mini-reranker is used, which ships with the package" in values["weights"]
+    assert (named.exit_code, named.stderr) == (
+        2,
+        "rerank: cannot get cross-encoder/ms-marco-MiniLM-L12-v2: no network\n",
+    )
