@@ -32,6 +32,10 @@ def distribute() -> None:
     What is finished lies in a store that all machines see, a folder or a URL such as s3://bucket/job. A worker that is
     lost loses the shard it was at, which another takes over; the same command after any interruption goes on from what
     the store holds. Without --ray the same is done by this process.
+
+    \b
+    Example:
+        rerank distribute run configs/bm25-cross-encoder.toml --dataset noveleval --store job --output reranked.trec
     """
 
 
