@@ -42,12 +42,20 @@ def test_quality_per_petaflop_stands_beside_quality(command, collection, run_fil
     assert list(found) == ["out.trec"]
 
 
-def test_a_ledger_of_answers_from_a_journal_is_refused(refused, collection, reranked):
-    reranked()
+def test_answers_from_a_journal_count_with_what_they_had_cost(command, refused, collection, reranked):
+    def told(output, ledger):
+        result = command("evaluate", "--dataset", collection, "--run", output, "--ledger", ledger, "--json")
+        return json.loads(result.stdout)["efficiency"]
+
+    paid = told(*reranked())
     output, ledger = reranked()
 
+    assert told(output, ledger) == paid
+    values = json.loads(ledger.read_text())
+    assert values["journal_hits"] == values["recalled"]["questions"] > 0
+    del values["recalled"], values["recalled_queries"]  # as a journal of an older version leaves it
+    ledger.write_text(json.dumps(values))
     said = refused("evaluate", "--dataset", collection, "--run", output, "--ledger", ledger)
-
     assert f"{ledger}: 30 answers about query 'q0' came from a journal" in said
 
 
