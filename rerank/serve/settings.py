@@ -67,10 +67,17 @@ class Served:
         """What it will be made of, as far as it is known before it is loaded.
 
         Raises:
-            UnknownName, CheckpointError, InputError: as `rerank.Reranker` does.
+            UnknownName, CheckpointError, InputError: as `rerank.Reranker` does; and when its algorithm would bring in
+                documents that no request sent.
         """
         name, arguments = self._asked
-        return recipe_of(name, arguments, fetch=fetch)
+        made = recipe_of(name, arguments, fetch=fetch)
+        if made.fetches:
+            raise InputError(
+                f"model {self.title!r}: {made.algorithm.name} brings in documents that a request did not send; serve "
+                "another algorithm"
+            )
+        return made
 
     def load(self) -> Reranker:
         """The reranker."""

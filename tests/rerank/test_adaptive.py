@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,10 @@ from rerank.errors import InputError
 from rerank.judges.fake import Oracle
 from rerank.pipeline import Pipeline, Stage
 from rerank.rerankers.reranker import Reranker
+from rerank.serve.settings import Served
 from rerank.types import Candidate, Document, Query, Ranking
+from retrievers.bm25 import BM25
+from retrievers.graph import CorpusGraph
 
 CORPUS = [Document(f"d{number}", f"text {number}") for number in range(40)]
 QUERY = Query("q", "words")
@@ -255,3 +259,12 @@ def test_a_pipeline_of_rerankers_alone_excludes_too() -> None:
     [ranking] = alone.rerank([listed(0, 1)], exclude={"q": ["d9"]})
 
     assert [document.doc_id for document in ranking.documents] == ["d0", "d1"]
+
+
+def test_a_server_that_ranks_what_it_is_sent_refuses_to_bring_in_more(minilm: Path, tmp_path: Path) -> None:
+    index = BM25.build(CORPUS, tmp_path / "bm25")
+    CorpusGraph.build(index, tmp_path / "graph", neighbours=2)
+    served = Served(str(minilm), name="mine", method="gar", arguments={"options": {"graph": str(tmp_path / "graph")}})
+
+    with pytest.raises(InputError, match="model 'mine': gar brings in documents that a request did not send"):
+        served.recipe()
