@@ -1,7 +1,7 @@
 """Which pairs of documents a pairwise teacher is asked about, and what it says of them.
 
-Sample-efficient distillation of pairwise ranking prompting: two percent of the pairs teach a pointwise student what all
-of them would (docs/training-data.md has the measurement).
+Sample-efficient distillation of pairwise ranking prompting: of many queries, two percent of the pairs teach a pointwise
+student what all of them would; of few they do not (docs/training-data.md has the measurements).
 """
 
 from __future__ import annotations
