@@ -35,6 +35,8 @@ class Scheduler:
         journal: the crash-proof record to read from and to append to.
         memory: how many answers are kept for repeated questions; the oldest go first. A journal keeps its own.
         at_once: the most questions handed to the judge in one call. New plans wait for no more than these.
+        lingers: one thread from the first plan to `close`, for servers: what libraries keep for every thread that
+            computes is otherwise made anew after each pause, and some of it never freed.
         retry: how a question is asked again after a `Transient` error; by default as the judge's `retry` says, if it
             has one.
 
@@ -51,6 +53,7 @@ class Scheduler:
         journal: Journal | None = None,
         memory: int = 1_000_000,
         at_once: int = 512,
+        lingers: bool = False,
         retry: Retry | None = None,
     ) -> None:
         if at_once < 1 or memory < 0:
@@ -58,7 +61,8 @@ class Scheduler:
         self.judge = judge
         self.ledger = ledger if ledger is not None else Ledger()
         retry = retry or getattr(judge, "retry", None) or Retry()
-        self._worker = Worker(judge, self.ledger, Memory(memory, journal, self.ledger), at_once, retry)
+        kept = Memory(memory, journal, self.ledger)
+        self._worker = Worker(judge, self.ledger, kept, at_once, retry, lingers=lingers)
 
     def submit(
         self,

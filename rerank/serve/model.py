@@ -70,7 +70,7 @@ class ServedModel:
             raise InputError(f"model {served.title!r} brings in documents of a graph, which no request has sent")
         self.ledger = Ledger(accounts=2 * settings.queue)
         self.scheduler = Scheduler(
-            self.reranker.judge, ledger=self.ledger, memory=settings.answers_kept, at_once=self._at_once
+            self.reranker.judge, ledger=self.ledger, memory=settings.answers_kept, at_once=self._at_once, lingers=True
         )
         self.admission = Admission(settings.queue, settings.queue_documents, settings.client_share)
         self._numbers = itertools.count(1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from rerank.calibration.curves import Sigmoid
 from rerank.engine.scheduler import Scheduler
 from rerank.judges.cross_encoder import CrossEncoder
 from rerank.judges.fake import Oracle
-from rerank.questions import Grade
+from rerank.questions import Grade, Graded
 from rerank.serve.scores import relevances
 
 QUERY = "how many people live in berlin"
@@ -202,3 +204,32 @@ def test_a_plan_of_ones_own_scheduler_ends_as_rerank_does(folder: Path) -> None:
         found = scheduler.submit(reranker.plan(ranking, ledger=scheduler.ledger)).result()
 
     assert found == reranker.rerank([ranking])[0]
+
+
+class Threads:
+    """Grades by nothing, and notes who asked."""
+
+    key, answers, reads_ids = "threads", frozenset({Grade}), False
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def answer(self, questions: Any, bill: Any) -> Iterator[tuple[int, Graded]]:
+        self.seen.append(threading.get_ident())
+        yield from ((index, Graded(0.0)) for index, _ in enumerate(questions))
+
+
+def test_a_servers_scheduler_computes_in_one_thread_whatever_the_pauses() -> None:
+    judge = Threads()
+    reranker = Reranker(judge=judge)
+
+    with Scheduler(judge, lingers=True) as scheduler:
+        for number in range(3):
+            ranking = Ranking.unscored(Query("q", f"query {number}"), [Document("0", "a")])
+            scheduler.submit(reranker.plan(ranking, ledger=scheduler.ledger)).result()
+            time.sleep(0.05)  # a thread that does not linger has ended by then
+        [thread] = [each for each in threading.enumerate() if each.ident == judge.seen[0]]
+
+    assert len(judge.seen) == 3
+    assert len(set(judge.seen)) == 1
+    assert not thread.is_alive()

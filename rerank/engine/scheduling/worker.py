@@ -33,9 +33,13 @@ class Worker:
         memory: what was answered before.
         at_once: the most questions with the judge; fewer where the judge declares so.
         retry: how a question is asked again.
+        lingers: the thread waits for more when there is nothing to do, until the worker is closed.
     """
 
-    def __init__(self, judge: Judge, ledger: Ledger, memory: Memory, at_once: int, retry: Retry) -> None:
+    def __init__(
+        self, judge: Judge, ledger: Ledger, memory: Memory, at_once: int, retry: Retry, *, lingers: bool = False
+    ) -> None:
+        self._lingers = lingers
         at_once = min(at_once, concurrency(judge) or at_once)
         self._turns = Turns(at_once)
         self._delivery = Delivery(judge, ledger, memory, self._turns)
@@ -110,7 +114,7 @@ class Worker:
                 task = self._inbox.popleft()
                 self._turns.add(task)
                 self._delivery.watch(task)
-            if not self._turns and (self._closing or not self._asking.in_flight):
+            if not self._turns and (self._closing or not (self._asking.in_flight or self._lingers)):
                 self._asking.stop()
                 self._thread = None
                 return False
@@ -129,7 +133,7 @@ class Worker:
 
     def _wait(self) -> None:
         """Until an answer comes, a plan is submitted or cancelled, or the time of something has come."""
-        if self._turns or self._asking.in_flight:
+        if self._turns or self._asking.in_flight or self._lingers:
             times = [self._delivery.next_deadline, self._retries.next_due]
             first = min((due for due in times if due is not None), default=None)
             self._wake.wait(None if first is None else min(LONGEST_WAIT, max(0.0, first - time.monotonic())))
