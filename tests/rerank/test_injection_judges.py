@@ -138,7 +138,9 @@ def _asked(name: str, judge: Any, texts: tuple[str, ...]) -> Question:
     documents = tuple(Document(str(index), text) for index, text in enumerate(texts))
     made: dict[type, Callable[[], Question]] = {
         Grade: lambda: Grade(QUERY, documents[-1], continuation="3 million" if name == "answer-scent" else None),
-        GradeSet: lambda: GradeSet(QUERY, documents, priors=(1.0, 0.5, 0.0) if judge.reads_priors else None),
+        GradeSet: lambda: GradeSet(
+            QUERY, documents, priors=(1.0, 0.5, 0.0) if getattr(judge, "reads_priors", False) else None
+        ),
         Compare: lambda: Compare(QUERY, *documents[-2:]),
         Pick: lambda: Pick(QUERY, documents),
         Permute: lambda: Permute(QUERY, documents),
