@@ -136,6 +136,7 @@ def test_every_judge_is_tried_or_said_why_not() -> None:
 
 def _asked(name: str, judge: Any, texts: tuple[str, ...]) -> Question:
     documents = tuple(Document(str(index), text) for index, text in enumerate(texts))
+    priors = (1.0, 0.5, 0.0) if getattr(judge, "reads_priors", False) else None
     made: dict[type, Callable[[], Question]] = {
         Grade: lambda: Grade(QUERY, documents[-1], continuation="3 million" if name == "answer-scent" else None),
         GradeSet: lambda: GradeSet(
