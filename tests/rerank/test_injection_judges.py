@@ -139,9 +139,7 @@ def _asked(name: str, judge: Any, texts: tuple[str, ...]) -> Question:
     priors = (1.0, 0.5, 0.0) if getattr(judge, "reads_priors", False) else None
     made: dict[type, Callable[[], Question]] = {
         Grade: lambda: Grade(QUERY, documents[-1], continuation="3 million" if name == "answer-scent" else None),
-        GradeSet: lambda: GradeSet(
-            QUERY, documents, priors=(1.0, 0.5, 0.0) if getattr(judge, "reads_priors", False) else None
-        ),
+        GradeSet: lambda: GradeSet(QUERY, documents, priors=priors),
         Compare: lambda: Compare(QUERY, *documents[-2:]),
         Pick: lambda: Pick(QUERY, documents),
         Permute: lambda: Permute(QUERY, documents),
