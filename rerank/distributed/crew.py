@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from rerank.distributed.handlers import kept_handlers
 from rerank.distributed.store import Store
 from rerank.errors import InputError, JudgeError, RerankError
 from rerank.registry import extra_for
@@ -87,7 +88,8 @@ class Crew:
             yield from _pooled(ray, pool, shards, finished, (ray.put(make), store.url))
         finally:
             if began:
-                ray.shutdown()
+                with kept_handlers():
+                    ray.shutdown()
 
 
 class _Worker:
@@ -158,13 +160,13 @@ def _connect(ray: Any, address: str, crew: Crew) -> bool:
     """Whether Ray was begun here, and is to be ended."""
     if ray.is_initialized():
         return False
-    said: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    said: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "address": address}
+    if address == "local":
+        cores, devices = max(1, round(crew.workers * crew.cpus)), round(crew.workers * crew.gpus)
+        said |= {"num_cpus": cores, "num_gpus": devices or None, "include_dashboard": False}
     try:
-        if address == "local":
-            cores, devices = max(1, round(crew.workers * crew.cpus)), round(crew.workers * crew.gpus)
-            ray.init(num_cpus=cores, num_gpus=devices or None, include_dashboard=False, **said)
-        else:
-            ray.init(address=address, **said)
+        with kept_handlers():
+            ray.init(**said)
     except (ConnectionError, ValueError) as error:
         raise InputError(f"there is no Ray cluster at {address!r}: {error}; start one, or say 'local'") from error
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 import os
@@ -19,6 +20,7 @@ from tiny_models import tiny_bert
 from rerank import stages
 from rerank.datasets import Dataset
 from rerank.distributed import Crew, Store, run_pipeline
+from rerank.distributed.handlers import kept_handlers
 from rerank.errors import FileError, InputError, JudgeError
 from rerank.io import write_beir, write_run
 from rerank.pipeline import Pipeline
@@ -34,9 +36,11 @@ def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="needs Ray: pip install 'rerank-toolkit[ray]'")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with kept_handlers():
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield ray
-    ray.shutdown()
+    with kept_handlers():
+        ray.shutdown()
 
 
 @pytest.fixture
@@ -158,6 +162,20 @@ def test_a_job_of_other_options_is_not_gone_on_with(job: Any, tmp_path: Path) ->
     journalled = [tables[0], {**tables[1], "journal": str(tmp_path / "j")}]
     with pytest.raises(InputError, match="stage 2 has a journal"):
         run_pipeline(journalled, folder, tmp_path / "run.trec", store=str(tmp_path / "other"))
+
+
+def test_handlers_of_faults_that_c_code_installed_are_kept() -> None:
+    libc = ctypes.CDLL(None)
+    now = ctypes.create_string_buffer(1024)
+    libc.sigaction(signal.SIGBUS, None, now)
+
+    with kept_handlers():
+        libc.sigaction(signal.SIGBUS, ctypes.create_string_buffer(1024), None)  # zeros: the system's default
+
+    after = ctypes.create_string_buffer(1024)
+    libc.sigaction(signal.SIGBUS, None, after)
+    assert after.raw[:8] == now.raw[:8]  # the handler's address; glibc leaves most of the mask undefined
+    assert any(now.raw[:8]), "pytest's faulthandler has one"
 
 
 def test_a_killed_workers_shard_is_taken_over(tmp_path: Path, cluster: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 from live_server import bert, until
 
 from rerank import Reranker
+from rerank.distributed.handlers import kept_handlers
 from rerank.errors import InputError, MissingExtra
 from rerank.serve import Served, Settings
 from rerank.serve.replicas import application, replicated
@@ -48,7 +49,8 @@ def test_two_replicas_answer_as_the_library_does(tmp_path: Path) -> None:
     folder = bert(tmp_path / "bert")
     texts = ["a wall of art", "new york is far away"]
     expected = {candidate.document.doc_id: candidate.score for candidate in Reranker(folder).rank("who won", texts)}
-    ray.init(num_cpus=2, include_dashboard=False)
+    with kept_handlers():
+        ray.init(num_cpus=2, include_dashboard=False)
     try:
         serve.start(http_options={"port": 8765})
         serve.run(replicated(Settings(models=(Served(str(folder), "tiny"),)), replicas=2, cpus=0.5))
@@ -57,7 +59,8 @@ def test_two_replicas_answer_as_the_library_does(tmp_path: Path) -> None:
         answers = [httpx.post("http://127.0.0.1:8765/v1/rerank", json=body, timeout=60).json() for _ in range(6)]
     finally:
         serve.shutdown()
-        ray.shutdown()
+        with kept_handlers():
+            ray.shutdown()
 
     for answer in answers:
         assert {str(result["index"]): result["relevance_score"] for result in answer["results"]} == expected
