@@ -71,8 +71,10 @@ def _draw(axes: Axes, label: str, found: dict[str, tuple[float, float]], free: d
     best = [found[name] for name in frontier(found)]
     axes.plot([cost for cost, _ in best], [value for _, value in best], color=_BLUE, linewidth=1.2, zorder=1)
     for name, (cost, value) in found.items():
-        axes.scatter([cost], [value], color=_BLUE if (cost, value) in best else _GREY, zorder=2)
-        axes.annotate(name.replace("$", r"\$"), (cost, value), (5, 5), textcoords="offset points", fontsize=8)
+        beaten = (cost, value) not in best
+        axes.scatter([cost], [value], color=_GREY if beaten else _BLUE, zorder=2)
+        place = (5, -12) if beaten else (5, 5)  # names of neighbours in cost lie on two sides of the line
+        axes.annotate(name.replace("$", r"\$"), (cost, value), place, textcoords="offset points", fontsize=8)
     for name, value in free.items():
         axes.axhline(value, color=_GREY, linewidth=1, linestyle=(0, (5, 3)))
         axes.annotate(
