@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rerank.errors import InputError
 from rerank.registry import did_you_mean, unknown
+from training.comparisons import COMPARED_BY, comparisons
 from training.examples import BadExample, Example
 from training.losses import LOSSES, Loss
 
@@ -25,6 +26,7 @@ MADE_OF = {
     "order": ("order", "scores", "relevance"),
     "scores": ("scores",),
     "preferences": ("pairs",),
+    "comparisons": COMPARED_BY,
     "tokens": ("order", "scores", "relevance"),
 }
 """What a loss reads -> the labels of examples that it can be made of; the first that an example has is taken."""
@@ -99,7 +101,9 @@ class Objective:
         width = max(map(len, examples))
         mask = torch.arange(width) < torch.tensor([len(example) for example in examples])[:, None]
         if self.reads == "preferences":
-            return {"target": _preferences(examples, width), "mask": mask}
+            return {"target": _preferences([example.pairs or () for example in examples], width), "mask": mask}
+        if self.reads == "comparisons":
+            return {"target": _preferences([comparisons(e, self.target) for e in examples], width), "mask": mask}
         found = {"target": _padded([self._target(example) for example in examples], width), "mask": mask}
         if self.loss == "margin-mse" and all(example.relevance is not None for example in examples):
             found["relevance"] = _padded([example.relevance or () for example in examples], width)
@@ -115,6 +119,17 @@ class Objective:
         """
         lists = scores.new_zeros(mask.shape).masked_scatter(mask, scores)
         return LOSSES[self.loss](lists, target, mask, **self.options, **more).mean()
+
+    def of_comparisons(self, compared: Mapping[str, Tensor], mask: Tensor, target: Tensor) -> Tensor:
+        """The mean loss of a batch's lists, of which pairs were compared.
+
+        Args:
+            compared: what a student of pairs gives: logits and pairs.
+            mask, target: of `tensors`.
+        """
+        logits = compared["logits"]
+        table = logits.new_zeros(target.shape).index_put(tuple(compared["pairs"].T), logits)
+        return LOSSES[self.loss](table, target, mask, **self.options).mean()
 
     def of_tokens(self, written: Mapping[str, Tensor], mask: Tensor, target: Tensor) -> Tensor:
         """The mean loss of a batch's lists, of which a language model writes the order.
@@ -164,7 +179,9 @@ class Objective:
             detail = f"{len(example)} documents, over most={self.most}; draw some with 'sample', or allow more"
             raise BadExample("too many documents", detail, example.where)
         kind = self._made_of(example)
-        if self.reads == "preferences":
+        if self.reads == "comparisons" and not comparisons(example, kind):
+            raise BadExample("labels of the wrong kind", f"{kind} tells no two documents apart", example.where)
+        if self.reads in ("preferences", "comparisons"):
             return
         values = self._target(example)
         if any(not math.isfinite(value) for value in values):
@@ -191,10 +208,10 @@ def _padded(rows: Sequence[Sequence[float]], width: int) -> Tensor:
     return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows])
 
 
-def _preferences(examples: Sequence[Example], width: int) -> Tensor:
+def _preferences(pairs: Sequence[Sequence[tuple[int, int, float]]], width: int) -> Tensor:
     """[lists, docs, docs] with NaN where nothing was asked."""
-    table = torch.full((len(examples), width, width), math.nan)
-    for index, example in enumerate(examples):
-        for one, two, wins in example.pairs or ():
+    table = torch.full((len(pairs), width, width), math.nan)
+    for index, judged in enumerate(pairs):
+        for one, two, wins in judged:
             table[index, one, two] = wins
     return table

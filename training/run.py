@@ -121,7 +121,8 @@ def check_recipe(recipe: Recipe, *, measured: bool = False) -> None:
         separate.check_separate(recipe)
         return
     kind = checked(recipe.student)
-    wants = "tokens" if recipe.objective.reads == "tokens" else "lists"
+    reads = recipe.objective.reads
+    wants = reads if reads in ("tokens", "comparisons") else "lists"
     if kind.wants != wants:
         raise InputError(
             f"a {recipe.student.kind} learns from losses over {kind.wants}, and {recipe.objective.loss!r} is one over "

@@ -76,6 +76,8 @@ class ListTrainer(transformers.Trainer):  # type: ignore[misc]
         """Of what the student gave."""
         if self.objective.reads == "tokens":
             return self.objective.of_tokens(outputs, **targets)
+        if self.objective.reads == "comparisons":
+            return self.objective.of_comparisons(outputs, **targets)
         return self.objective.of_scores(outputs, **targets)
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from judge_models import tiny_lm, tiny_t5
+from judge_models import tiny_lm
 from lists_to_learn import lists
+from small_students import first_ranks, learned, still_t5
 
 from rerank import Document, Query, Ranking, Reranker
 from rerank.errors import InputError
@@ -26,37 +26,12 @@ from training.students.target_token import TargetToken
 
 @pytest.fixture(scope="module")
 def t5(flan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without dropout, so that a few steps are enough."""
-    folder = tiny_t5(tmp_path_factory.mktemp("t5"), flan)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps({**config, "dropout_rate": 0.0}), encoding="utf-8")
-    return folder
+    return still_t5(tmp_path_factory.mktemp("t5"), flan)
 
 
 @pytest.fixture(scope="module")
 def lm(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_lm(tmp_path_factory.mktemp("lm"), smollm)
-
-
-def learned(
-    folder: Path, output: Path, kind: str, loss: str, options: dict[str, Any], *, steps: int = 30, rate: float = 3e-3
-) -> list[float]:
-    """The losses of a student that learns eight queries by heart."""
-    student = StudentTable(kind, str(folder), options)
-    schedule = Schedule(max_steps=steps, lists=8, learning_rate=rate, warmup=0, log_every=1, save_every=1000)
-    run_training(Recipe(student, Objective(loss), schedule), output, examples=lists(8, documents=3))
-    log = json.loads((output / "training.json").read_text(encoding="utf-8"))["log"]
-    return [entry["loss"] for entry in log if "loss" in entry]
-
-
-def first_ranks(output: Path) -> list[int]:
-    """Where a trained student ranks the relevant document of each list, from 0."""
-    with Reranker(output) as reranker:
-        return [
-            [int(c.document.doc_id) for c in ranked].index((example.relevance or ()).index(1.0))
-            for example in lists(8, documents=3)
-            for ranked in [reranker.rank(example.query, [Document(str(i), t) for i, t in enumerate(example.documents)])]
-        ]
 
 
 @pytest.mark.parametrize(("prompt", "loss"), [("monot5", "bce"), ("rankt5", "softmax")])

@@ -13,9 +13,10 @@ from training.losses import language, listwise, pairwise, pointwise, smooth, spa
 
 __all__ = ["LOSSES", "Loss", "Target", "of_lists"]
 
-Target = Literal["labels", "gains", "order", "scores", "preferences", "logits", "tokens", "vectors"]
+Target = Literal["labels", "gains", "order", "scores", "preferences", "comparisons", "logits", "tokens", "vectors"]
 """What a loss learns from: labels from 0 to 1; grades of at least 0; anything that orders a list (labels, a teacher's
-scores or its order); a teacher's scores; judged pairs; a teacher's logits; texts to write; or vectors alone."""
+scores or its order); a teacher's scores; judged pairs; who wins of two, for models that compare; a teacher's logits;
+texts to write; or vectors alone."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ LOSSES: Mapping[str, Loss] = {
     "adr-mse": Loss(smooth.adr_mse, "order"),
     "approx-ndcg": Loss(smooth.approx_ndcg, "gains"),
     "bce": Loss(pointwise.bce, "labels", shifts=False),
+    "comparison": Loss(pairwise.comparison, "comparisons", shifts=False),
     "first": Loss(language.first, "tokens"),
     "flops": Loss(sparse.flops, "vectors", shifts=False),
     "group-ce": Loss(listwise.group_ce, "labels"),

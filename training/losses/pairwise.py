@@ -20,6 +20,7 @@ from training.losses.masked import Gain, gains_of, ideal, pair_mean, pairs, plac
 
 __all__ = [
     "Scheme",
+    "comparison",
     "hinge",
     "lambdaloss",
     "lambdarank",
@@ -197,6 +198,24 @@ def preference_logistic(scores: Tensor, preferences: Tensor, mask: Tensor) -> Te
     wins = present(preferences, judged)
     ahead = scores[:, :, None] - scores[:, None, :]
     return pair_mean(softplus(ahead) - wins * ahead, judged)
+
+
+def comparison(logits: Tensor, preferences: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy of a model that compares two documents in one order, as duoT5 (https://arxiv.org/abs/2101.05667).
+
+    The mean over judged pairs of -y_ij log σ(l_ij) - (1 - y_ij) log(1 - σ(l_ij)).
+
+    Args:
+        logits: of "i, shown first, beats j", float [queries, docs (i), docs (j)]; gradients flow here alone.
+        preferences: how surely i beats j, from 0 to 1, [queries, docs, docs]; NaN for pairs that were not judged.
+        mask: bool [queries, docs]; False is padding.
+
+    Returns:
+        [queries], in nats.
+    """
+    judged = ~preferences.isnan() & mask[:, :, None] & mask[:, None, :]
+    logits, wins = present(logits, judged), present(preferences, judged)
+    return pair_mean(softplus(logits) - wins * logits, judged)
 
 
 def hinge(scores: Tensor, relevance: Tensor, mask: Tensor, *, margin: float = 1.0) -> Tensor:

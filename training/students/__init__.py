@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rerank.errors import InputError
 from rerank.registry import did_you_mean, unknown
 from training.students.cross_encoder import CrossEncoder
+from training.students.duo_token import DuoToken
 from training.students.listwise import Listwise
 from training.students.score_head import ScoreHead
 from training.students.set_encoder import SetEncoder
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "CrossEncoder",
+    "DuoToken",
     "Listwise",
     "Lora",
     "ScoreHead",
@@ -33,6 +35,7 @@ __all__ = [
 
 KINDS: Mapping[str, type[Student]] = {
     "cross-encoder": CrossEncoder,
+    "duo-token": DuoToken,
     "listwise": Listwise,
     "score-head": ScoreHead,
     "set-encoder": SetEncoder,

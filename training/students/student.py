@@ -65,7 +65,7 @@ class Student(nn.Module, ABC):
         tokenizer: its own.
 
     Attributes:
-        wants: which losses it can be trained with: those over "lists" or those over "tokens".
+        wants: which losses it can be trained with: those over "lists", "tokens" or "comparisons".
         target: the labels that an order to write is made of; None: the first that there are.
     """
 
@@ -161,7 +161,7 @@ class Student(nn.Module, ABC):
         folder.mkdir(parents=True, exist_ok=True)
         if asked := self.asked_as():
             said = {"hub": "", "description": f"trained: {folder.name}", "licence": "as its base model's", **asked}
-            lines = [f"{key} = {json.dumps(value)}" for key, value in said.items()]
+            lines = [f"{key} = {_toml(value)}" for key, value in said.items()]
             (folder / ENTRY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
         if not self.adapted:
             self.save(folder)
@@ -170,6 +170,12 @@ class Student(nn.Module, ABC):
         with quiet():
             self.model.merge_and_unload().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
+    return json.dumps(value)
 
 
 @contextmanager

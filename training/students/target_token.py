@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class TargetToken(Student):
 
     Args:
         name: a checkpoint's name, hub id or folder.
-        prompt: of the toolkit, that asks to grade: "monot5", "rankt5", "yes-no" …
+        prompt: of the toolkit, that asks to grade: "rankt5", "yes-no" …; "monot5" by default.
         max_tokens: of the prompt; documents are cut at their ends.
         packed: causal models without padding; None: where they give the same. A T5 is padded.
         lora: train adapters alone.
@@ -45,11 +45,14 @@ class TargetToken(Student):
         InputError: when a target is not one token.
     """
 
+    asks: ClassVar[str] = "grade"
+    usual_prompt: ClassVar[str] = "monot5"
+
     def __init__(
         self,
         name: str | Path,
         *,
-        prompt: str = "monot5",
+        prompt: str | None = None,
         max_tokens: int = 512,
         packed: bool | None = None,
         lora: Lora | None = None,
@@ -61,11 +64,13 @@ class TargetToken(Student):
             raise InputError(f"{folder.name} is a {self.kind}, which has no words to be asked for; use a T5 or an LLM")
         model, tokenizer = load_model(folder, MODES[self.kind], dtype, lora)
         super().__init__(with_lora(model, lora), tokenizer)
-        self.reader = PromptReader(folder, tokenizer, prompt, max_tokens=max_tokens)
+        self.reader = PromptReader(folder, tokenizer, prompt or self.usual_prompt, max_tokens=max_tokens)
         asked = self.reader.prompt
-        if asked.asks != "grade" or not 1 <= len(asked.targets) <= 2:
-            raise InputError(f"prompt {prompt!r} must ask to grade by one target word or two, to be trained by them")
-        behind = asked.answer if self.seq2seq else self.reader.tail(1)
+        grades = self.asks == "grade"
+        if asked.asks != self.asks or len(asked.targets) not in ((1, 2) if grades else (2,)):
+            words = "one target word or two" if grades else "two target words"
+            raise InputError(f"prompt {asked.name!r} must ask to {self.asks} by {words}, to be trained by them")
+        behind = asked.answer if self.seq2seq else self.reader.tail(1 if grades else 2)
         self.targets = target_ids(tokenizer, asked.targets, behind=behind)
         self.prefix = _prefix(model, tokenizer, asked.answer) if self.seq2seq else []
         self.why_padded = "a T5" if self.seq2seq else try_packed(model, packed)
@@ -90,7 +95,11 @@ class TargetToken(Student):
 
     def read(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """A prompt a document."""
-        read = [self.reader.read(example.query, [text]) for example in examples for text in example.documents]
+        return self.prompts([(example.query, [text]) for example in examples for text in example.documents])
+
+    def prompts(self, asked: Sequence[tuple[str, Sequence[str]]]) -> dict[str, Tensor]:
+        """What the model reads, of queries and the documents that each prompt shows."""
+        read = [self.reader.read(query, documents) for query, documents in asked]
         cut = torch.tensor(sum(len(prompt.cut or ()) for prompt in read))
         if not self.seq2seq:
             return {**rows_of([prompt.ids for prompt in read]).as_inputs(), "cut": cut}
@@ -99,7 +108,7 @@ class TargetToken(Student):
         padded = pad_sequence(texts, batch_first=True, padding_value=self.core.config.pad_token_id)
         return {"input_ids": padded, "attention_mask": mask, "cut": cut}
 
-    def forward(self, *, cut: Tensor | None = None, **inputs: Tensor) -> Tensor:
+    def forward(self, *, cut: Tensor | None = None, **inputs: Tensor) -> Any:
         """float [texts]."""
         model = self.core
         if self.seq2seq:
