@@ -157,6 +157,7 @@ EXTRAS: Mapping[str, str] = {
     "ray": "ray",
     "ray.serve": "replicas",
     "seismic": "seismic",
+    "trl": "train",
 }
 """Which extra brings which package."""
 

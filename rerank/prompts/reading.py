@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from rerank.prompts.speech import said, thought_cut_off
 
 __all__ = [
+    "exact_answer",
     "plain_name",
     "read_choice",
     "read_choices",
@@ -115,11 +116,17 @@ def read_exact_choice(text: str, names: Sequence[str]) -> tuple[int | None, tupl
     The text, in lower case, must hold `<think>…</think><answer>…</answer>`, and the answer must be a label such as [3]
     and nothing else. Anything else is None.
     """
-    found = EXACT.search(text.lower())
+    answer = exact_answer(text.lower())
     labels = [f"[{name.lower()}]" for name in names]
-    if found is not None and found[1].strip() in labels:
-        return labels.index(found[1].strip()), ()
+    if answer in labels:
+        return labels.index(answer), ()
     return None, (f"no choice: {why_nothing(text)}",)
+
+
+def exact_answer(text: str) -> str | None:
+    """What the first `<think>…</think><answer>…</answer>` of a text answers, stripped; None where there is none."""
+    found = EXACT.search(text)
+    return None if found is None else found[1].strip()
 
 
 def read_winner(text: str, names: Sequence[str] = ("A", "B")) -> tuple[float | None, tuple[str, ...]]:
