@@ -78,7 +78,9 @@ class ListTrainer(transformers.Trainer):  # type: ignore[misc]
             return self.objective.of_tokens(outputs, **targets)
         if self.objective.reads == "comparisons":
             return self.objective.of_comparisons(outputs, **targets)
-        return self.objective.of_scores(outputs, **targets)
+        loss = self.objective.of_scores(self.student.scores_of(outputs), **targets)
+        beside = self.student.loss_beside(outputs)
+        return loss if beside is None else loss + beside
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
         """Measures of the development rankings, logged as `eval_…`."""

@@ -51,7 +51,7 @@ def test_a_recipe_begins_with_its_command_and_holds_together(name: str) -> None:
     assert re.match(r"https://(arxiv|aclanthology|github)", recipe.source)
 
 
-CROSS_ENCODERS = [name for name in names() if find(name).student.kind == "cross-encoder"]
+CROSS_ENCODERS = [name for name in names() if find(name).student.kind in ("cross-encoder", "layer-distilled")]
 
 
 @pytest.mark.parametrize("name", CROSS_ENCODERS)
@@ -59,6 +59,7 @@ def test_every_recipe_of_a_cross_encoder_trains(
     command: Callable[..., Result], name: str, student: Path, examples: Path, tmp_path: Path
 ) -> None:
     small = ["--set", "student.options.max_tokens=48", "--set", "schedule.lists=2", "--set", "schedule.log_every=1"]
+    small += ["--set", f"student.options.teacher={student}"] if find(name).student.kind == "layer-distilled" else []
     where = ["--examples", examples, "--model", student, "--output", tmp_path / "out"]
 
     result = command("train", name, *where, *small, "--max-steps", 2, "--json", "--quiet")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from training.losses import language, listwise, pairwise, pointwise, smooth, sparse
+from training.losses import language, layers, listwise, pairwise, pointwise, smooth, sparse
 
 __all__ = ["LOSSES", "Loss", "Target", "of_lists"]
 
@@ -52,6 +52,7 @@ LOSSES: Mapping[str, Loss] = {
     "kl": Loss(listwise.list_kl, "scores"),
     "lambdaloss": Loss(pairwise.lambdaloss, "gains"),
     "lambdarank": Loss(pairwise.lambdarank, "gains"),
+    "layer-mse": Loss(layers.layer_mse, "vectors", shifts=False),
     "listmle": Loss(listwise.listmle, "order"),
     "listnet": Loss(listwise.listnet, "order"),
     "lm": Loss(language.lm, "tokens", shifts=False),

@@ -10,6 +10,7 @@ from rerank.errors import InputError
 from rerank.registry import did_you_mean, unknown
 from training.students.cross_encoder import CrossEncoder
 from training.students.duo_token import DuoToken
+from training.students.layer_distilled import LayerDistilled
 from training.students.listwise import Listwise
 from training.students.score_head import ScoreHead
 from training.students.set_encoder import SetEncoder
@@ -23,6 +24,7 @@ __all__ = [
     "KINDS",
     "CrossEncoder",
     "DuoToken",
+    "LayerDistilled",
     "Listwise",
     "Lora",
     "ScoreHead",
@@ -36,6 +38,7 @@ __all__ = [
 KINDS: Mapping[str, type[Student]] = {
     "cross-encoder": CrossEncoder,
     "duo-token": DuoToken,
+    "layer-distilled": LayerDistilled,
     "listwise": Listwise,
     "score-head": ScoreHead,
     "set-encoder": SetEncoder,

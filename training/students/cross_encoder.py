@@ -106,7 +106,7 @@ class CrossEncoder(Student):
             return {**{name: tensor.long().cpu() for name, tensor in padded.items()}, "cut": cut}
         return {**rows_of([pair.ids for pair in pairs], [pair.types for pair in pairs]).as_inputs(), "cut": cut}
 
-    def forward(self, *, cut: Tensor | None = None, **inputs: Tensor) -> Tensor:
+    def forward(self, *, cut: Tensor | None = None, **inputs: Tensor) -> Any:
         """float [texts]."""
         model = self.core
         if "slots" not in inputs:

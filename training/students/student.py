@@ -122,6 +122,10 @@ class Student(nn.Module, ABC):
         scores: Tensor = outputs
         return scores
 
+    def loss_beside(self, outputs: Any) -> Tensor | None:
+        """What is learnt beside the loss over lists, out of what `forward` gave; None: nothing."""
+        return None
+
     def gradient_checkpointing_enable(self) -> None:
         """Compute activations again in the backward pass, instead of keeping them."""
         core = self.core
@@ -139,7 +143,11 @@ class Student(nn.Module, ABC):
             folder: made when missing.
             state: its weights, where they are gathered from several processes.
         """
-        inner = None if state is None else {name.removeprefix("model."): value for name, value in state.items()}
+        inner = (
+            None
+            if state is None
+            else {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+        )
         with quiet():
             self.model.save_pretrained(folder, state_dict=inner)
         self.tokenizer.save_pretrained(folder)
