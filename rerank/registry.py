@@ -64,6 +64,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "oracle": "rerank.judges.fake:Oracle",
         "passage-embedding": "rerank.judges.passage_embedding:PassageEmbedding",
         "permutation": "rerank.judges.permutation:Permutation",
+        "pooled-passage": "rerank.judges.pooled_passage:PooledPassage",
         "preference": "rerank.judges.preference:Preference",
         "ratings": "rerank.judges.ratings:Ratings",
         "reasoning": "rerank.judges.reasoning:Reasoning",

@@ -45,6 +45,7 @@ ARCHITECTURES = {
     "cross-encoder": re.compile(".*ForSequenceClassification"),
     "encoder-decoder": re.compile("(T5|MT5|UMT5)ForConditionalGeneration"),
     "fusion-in-t5": re.compile("FusionInT5"),
+    "t5gemma2": re.compile("T5Gemma2ForConditionalGeneration"),
     "causal": re.compile(".*ForCausalLM|(Qwen3_5|Qwen3_5Moe|Gemma3)ForConditionalGeneration"),
 }
 """Kinds of checkpoint, and what their models are called; the first that fits."""
@@ -59,8 +60,9 @@ LOADED_AS = {
     "causal": "AutoModelForCausalLM",
 }
 
-OURS = ("bidirectional", "layer-wise", "listwise-embedding", "passage-embedding")
-"""Kinds whose models transformers does not have and `rerank.engine.translated` does: their own code is not asked."""
+OURS = ("bidirectional", "layer-wise", "listwise-embedding", "passage-embedding", "t5gemma2")
+"""Kinds whose own code is not asked, because what it does is done here: models that transformers does not have and
+`rerank.engine.translated` does, and T5Gemma 2, which it has, as KaLM-Reranker-V1 asks it."""
 
 _KINDS = {dict: "a JSON object", list: "a list", int: "a whole number"}
 
@@ -83,6 +85,7 @@ def kind(folder: str | Path, adapter: str | Path | None = None) -> str:
         "passage-embedding": one that reads passages as vectors of an encoder, through a projector (PE-Rank);
         "encoder-decoder": a T5 or one of its kin, and "causal", a language model: both are asked by a prompt;
         "fusion-in-t5": a T5 with attention between texts, in the layout that docs/methods/fusion-in-decoder.md states;
+        "t5gemma2": an encoder-decoder of Gemmas, whose encoder reads a passage (KaLM-Reranker-V1);
         "late-interaction", "term-weights", "bi-encoder": encoders that read query and document apart;
         "encoder": one without anything behind it, which can be asked as if it were either.
 

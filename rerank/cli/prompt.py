@@ -52,7 +52,8 @@ def prompt(*, screen: Screen, name: str, query: str, model: str | None, document
         for role, parts in rendered
     ]
     folder = _folder(model or own, named=model is not None)
-    whole = None if folder is None else _whole(folder, found, rendered, texts)
+    divided = found.divided  # the two texts say all that is read
+    whole = None if folder is None or divided else _whole(folder, found, rendered, texts)
     screen.answer(
         {
             "prompt": found.name,

@@ -38,6 +38,7 @@ SAID = {
     "score-head": "a causal model with a score head",
     "encoder-head": "a T5 encoder with a score head",
     "fusion-in-t5": "a Fusion-in-T5",
+    "t5gemma2": "a T5Gemma 2",
     "bidirectional": "a Llama that sees both ways, with a score head",
     "layer-wise": "a causal model with a score head behind each of its later layers",
     "listwise-embedding": "a causal model that gives query and documents a vector each",
@@ -54,6 +55,7 @@ BY_KIND = {
     "layer-wise": "layer-wise",
     "listwise-embedding": "listwise-embedding",
     "passage-embedding": "passage-embedding",
+    "t5gemma2": "pooled-passage",
 }
 """The judge of a kind of checkpoint that is asked in one way alone."""
 

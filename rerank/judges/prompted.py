@@ -76,6 +76,8 @@ class PromptedJudge(ABC):
     reads_priors: ClassVar[bool] = False
     fuses: ClassVar[bool] = False
     """Whether it asks by prompts of one text for each document, and by no others."""
+    divides: ClassVar[bool] = False
+    """Whether it asks by prompts of a text for an encoder and one for a decoder, and by no others."""
 
     def __init__(
         self,
@@ -360,6 +362,12 @@ class PromptedJudge(ABC):
             )
         if self.prompt.fused != self.fuses:
             other = "a text of each document" if self.prompt.fused else "one text of all documents"
+            raise InputError(
+                f"prompt {self.prompt.name!r} makes {other}, which {type(self).__name__} does not ask; "
+                "choose another prompt or judge"
+            )
+        if self.prompt.divided != self.divides:
+            other = "a text for an encoder and one for a decoder" if self.prompt.divided else "one text"
             raise InputError(
                 f"prompt {self.prompt.name!r} makes {other}, which {type(self).__name__} does not ask; "
                 "choose another prompt or judge"

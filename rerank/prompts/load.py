@@ -13,7 +13,7 @@ from rerank.registry import unknown
 
 __all__ = ["find", "names"]
 
-SHORT = ("system", "user", "plain")
+SHORT = ("system", "user", "plain", "encoder", "decoder")
 
 
 def names() -> list[str]:
@@ -42,7 +42,7 @@ def _known(name: str) -> Prompt:
 
 
 def _made(values: dict[str, Any], name: str, where: str) -> Prompt:
-    """A prompt from a file's table; `system`, `user` and `plain` are short for turns of one side each."""
+    """A prompt from a file's table; names in `SHORT` are short for turns of one side each."""
     turns = [{"role": role, "text": values.pop(role)} for role in SHORT if role in values]
     return config.build(Prompt, {"name": name, **values, "turns": [*turns, *values.get("turns", [])]}, where)
 

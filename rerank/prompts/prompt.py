@@ -42,6 +42,7 @@ IN_A_LIST = frozenset({"identifier", "text"})
 FOR_EACH = IN_A_LIST | {"query", "title", "prior"}
 IN_A_WORDING = frozenset({"query", "instruction"})
 IDENTIFIERS = ("numbers", "letters", "indices")
+ROLES = ("system", "user", "assistant", "plain", "encoder", "decoder")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SAID_ELSEWHERE = ("name", "source", "description", "targets", "wordings", "judge", "new_tokens")
 READINGS = ("logit", "log-probability", "difference", "expected", "peak")
@@ -67,7 +68,8 @@ class Blank:
 
 
 Message: TypeAlias = tuple[str, tuple[str | Blank, ...]]
-"""Who speaks ("system", "user", "assistant", or "plain" for a prompt that is no conversation), and what."""
+"""Who speaks ("system", "user", "assistant", or "plain" for a prompt that is no conversation), and what; or who reads
+it ("encoder", "decoder")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ class Turn:
     """What one side says.
 
     Args:
-        role: system, user, assistant; or plain, for a prompt that is no conversation.
+        role: system, user, assistant; or plain, for a prompt that is no conversation; or encoder and decoder, who read
+            a text each.
         text: with fields in braces; `{{` and `}}` are braces.
         each: say it once for every document, with {identifier} and {text}, and {query}, {title}, {prior} where they are
             wanted; neighbouring turns of this kind take turns.
@@ -169,6 +172,7 @@ class Prompt:
             raise unknown("continuation", self.continues, CONTINUED)
         if not self.turns:
             raise InputError(f"prompt {self.name!r} says nothing: it has no turn")
+        self._check_sides()
         needed = KINDS[self.asks] - ({"documents"} if any(turn.each for turn in self.turns) else set())
         used = {field for turn in self.turns for field in self._checked(turn)}
         if missing := needed - used:
@@ -210,6 +214,11 @@ class Prompt:
     def fused(self) -> bool:
         """Each document is a text of its own; a decoder reads them together (fusion in decoder)."""
         return all(turn.each and turn.role == "plain" for turn in self.turns)
+
+    @property
+    def divided(self) -> bool:
+        """An encoder reads the document, and a decoder what is asked of it."""
+        return any(turn.role in ("encoder", "decoder") for turn in self.turns)
 
     @property
     def shows_priors(self) -> bool:
@@ -383,11 +392,21 @@ class Prompt:
         if (self.worst or self.exact) and self.asks != "pick":
             raise InputError(f"prompt {self.name!r}: worst and exact are of prompts that ask to pick")
 
-    def _checked(self, turn: Turn) -> list[str]:
-        if turn.role not in ("system", "user", "assistant", "plain"):
+    def _check_sides(self) -> None:
+        sides = [turn.role for turn in self.turns]
+        if not self.divided:
+            return
+        if sides != ["encoder", "decoder"] or self.asks != "grade":
             raise InputError(
-                f"prompt {self.name!r}: a turn is said by {turn.role!r}; there is system, user, assistant, plain"
+                f"prompt {self.name!r} asks to {self.asks} with turns of {', '.join(sides)}; an encoder and a decoder "
+                "are told one thing each, in this order, to grade a document"
             )
+        if {"document"} & {field for _, field in _pieces(self.turns[1].text)}:
+            raise InputError(f"prompt {self.name!r}: [decoder] shows {{document}}, which the encoder alone reads")
+
+    def _checked(self, turn: Turn) -> list[str]:
+        if turn.role not in ROLES:
+            raise InputError(f"prompt {self.name!r}: a turn is said by {turn.role!r}; there is {', '.join(ROLES)}")
         allowed = FOR_EACH if turn.each else FIELDS | KINDS[self.asks] | MAY_SHOW.get(self.asks, frozenset())
         return _fields(self.name, "turn", turn.text, allowed)
 

@@ -11,7 +11,7 @@ import pytest
 from fusion_models import fit5_folder
 from judge_models import tiny_lm, tiny_t5
 from multi_vector_models import backbone, stanford
-from published_models import jina, layer_wise, pe_rank, score_encoder, tilde_v2
+from published_models import jina, kalm, layer_wise, pe_rank, score_encoder, tilde_v2
 from set_models import CASES, written
 from small_folders import bert
 
@@ -41,6 +41,7 @@ MAKERS: Mapping[str, Callable[[Path, Path], Any]] = {
     "fusion-in-t5": fit5_folder,
     "layer-wise": lambda folder, real: layer_wise(folder, real, "minicpm"),
     "listwise-embedding": jina,
+    "t5gemma2": kalm,
     "passage-embedding": pe_rank,
     "late-interaction": stanford,
     "encoder": backbone,
@@ -56,8 +57,8 @@ QUICK = {"split": ["split=1"], "tourrank": ["tournaments=2"]} | {name: [SHORT] f
 
 PIPED = (
     "monobert", "duobert", "bert-qe", "uncertain-cross-encoder", "set-encoder", "colbert", "tildev2", "layer-wise",
-    "last-but-not-late", "gar", "ladr-adaptive", "fit5", "lit5-score", "listt5", "rankllama", "rankt5-encoder",
-    "grouprank", "asrank", "parade", "pe-rank",
+    "last-but-not-late", "fast-but-not-late", "gar", "ladr-adaptive", "fit5", "lit5-score", "listt5", "rankllama",
+    "rankt5-encoder", "grouprank", "asrank", "parade", "pe-rank",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import transformers
-from judge_models import TOKENIZERS
+from judge_models import TOKENIZERS, _saved
 from multi_vector_models import backbone
 from safetensors.torch import load_file, save_file
 from small_folders import VOCABULARY, enlarge, wordpiece
@@ -84,6 +84,33 @@ def jina(folder: Path, real: Path, *, tokens: bool = True, projector: bool = Tru
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     said = config.to_dict() | {"architectures": ["JinaForRanking"], "auto_map": {"AutoModel": "modeling.Theirs"}}
     (folder / "config.json").write_text(json.dumps({name: value for name, value in said.items() if value is not None}))
+    return folder
+
+
+def kalm(folder: Path, real: Path) -> Path:
+    """A T5Gemma 2 with eyes, tiny, with a real tokenizer that has the tokens of Gemma's turns."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(real)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<bos>", "<start_of_turn>", "<end_of_turn>"]})
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "max_position_embeddings": 2048,
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    }
+    eyes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    images = {"vision_config": {"model_type": "siglip_vision_model", **eyes, "image_size": 28, "patch_size": 14}}
+    encoder = {"text_config": text, **images, "mm_tokens_per_image": 4, "eoi_token_index": 4}
+    decoder = {**text, "final_logit_softcapping": 30.0}
+    config = transformers.T5Gemma2Config(encoder=encoder, decoder=decoder, image_token_index=3)
+    _saved(transformers.T5Gemma2ForConditionalGeneration(config), folder, real)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -15,7 +15,7 @@ import pytest
 from fusion_models import fit5_folder
 from judge_models import QUERY, tiny_lm, tiny_t5
 from multi_vector_models import stanford
-from published_models import jina, layer_wise, pe_rank, plain_bert, tilde_v2
+from published_models import jina, kalm, layer_wise, pe_rank, plain_bert, tilde_v2
 from set_models import written
 from small_folders import bert
 
@@ -72,6 +72,7 @@ def folders(smollm: Path, flan: Path, minilm: Path, tmp_path_factory: pytest.Tem
         "encoder": plain_bert,
         "fit5": lambda folder: fit5_folder(folder, flan),
         "jina": lambda folder: jina(folder, smollm),
+        "kalm": lambda folder: kalm(folder, smollm),
         "layers": lambda folder: layer_wise(folder, smollm, "minicpm")[0],
         "pe-rank": lambda folder: pe_rank(folder, smollm, plain_bert(folder.with_name("pe-rank-encoder"))),
         "set": _golden,
@@ -108,6 +109,7 @@ JUDGES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "listwise-embedding": ("jina", {}),
     "passage-embedding": ("pe-rank", {}),
     "permutation": ("causal", {"prompt": "rankgpt"}),
+    "pooled-passage": ("kalm", {}),
     "preference": ("causal", {"prompt": "prp"}),
     "ratings": ("causal", {"prompt": "graded-labels"}),
     "reasoning": ("causal", {"new_tokens": 4}),

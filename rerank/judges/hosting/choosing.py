@@ -68,6 +68,11 @@ def way_for(
             f"prompt {prompt.name!r} makes a text of each document, which one decoder reads together, and no server "
             "does that; choose another prompt"
         )
+    if prompt.divided:
+        raise InputError(
+            f"prompt {prompt.name!r} makes a text for an encoder and one for a decoder, and no server is asked in "
+            "two texts; choose another prompt"
+        )
     by_words = kind in (Grade, Compare)
     if not by_words and (targets is not None or grades is not None):
         raise InputError(f"prompt {prompt.name!r} asks to {prompt.asks}, which has no targets and no grades")
