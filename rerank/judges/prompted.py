@@ -122,6 +122,7 @@ class PromptedJudge(ABC):
         self.budget = batches.Budget(token_budget or self.model.budget)
         self.shape = Shape.of(self.model.loaded.model.config)
         self._borders = Borders(TextTokens(self.tokenizer, store_for(self.tokenizer, token_store)))
+        self.text_tokens = self._borders.texts
         self.templates = lru_cache(maxsize=64)(self._template)
         self._text = lru_cache(maxsize=1024)(self._text_of)
         self.tail = self._tail()

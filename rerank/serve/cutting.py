@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rerank.engine.texts.text_tokens import TextTokens
+from rerank.engine.texts.token_store import MemoryTokens
 from rerank.engine.tokens import PairTokens
 from rerank.errors import InputError
 from rerank.prompts.prompt import Blank, Prompt
@@ -13,11 +14,13 @@ from rerank.rerankers.long_documents import Windows
 from rerank.serve.asked import Asked, Refused
 from rerank.types import Document, Query
 
-__all__ = ["count_tokens", "cut", "reads_instructions", "text_tokens"]
+__all__ = ["bound", "count_tokens", "cut", "reads_instructions", "text_tokens"]
 
 
 def text_tokens(judge: Judge) -> TextTokens | None:
     """How a judge's model writes texts; None where its tokenizer is not here."""
+    if isinstance(own := getattr(judge, "text_tokens", None), TextTokens):
+        return own
     for holder in (judge, getattr(judge, "tokens", None), getattr(judge, "documents", None)):
         found = getattr(holder, "texts", None)
         if isinstance(found, TextTokens):
@@ -26,6 +29,12 @@ def text_tokens(judge: Judge) -> TextTokens | None:
         return pairs.texts
     tokenizer = getattr(judge, "tokenizer", None)
     return None if tokenizer is None else TextTokens(tokenizer)
+
+
+def bound(tokens: TextTokens, most: int) -> None:
+    """Keep the ids of texts with no more than so many tokens; a folder that they are kept in has its own bound."""
+    if isinstance(tokens.store, MemoryTokens):
+        tokens.store.max_tokens = most
 
 
 def reads_instructions(judge: Judge) -> bool:

@@ -17,7 +17,7 @@ from rerank.rerankers.long_documents import Passage
 from rerank.rerankers.reranker import Reranker
 from rerank.serve.admission import Admission
 from rerank.serve.asked import Answered, Asked, Hit, Refused
-from rerank.serve.cutting import count_tokens, cut, reads_instructions, text_tokens
+from rerank.serve.cutting import bound, count_tokens, cut, reads_instructions, text_tokens
 from rerank.serve.scores import RANK_ONLY, meaning, relevances
 from rerank.serve.settings import Served, Settings
 from rerank.types import Candidate, Document, Query, Ranking
@@ -75,6 +75,8 @@ class ServedModel:
         self.admission = Admission(settings.queue, settings.queue_documents, settings.client_share)
         self._numbers = itertools.count(1)
         self.tokens = text_tokens(self.reranker.judge)
+        if self.tokens is not None:
+            bound(self.tokens, settings.tokens_kept)
         self.reads_instructions = reads_instructions(self.reranker.judge)
 
     @property

@@ -21,6 +21,7 @@ __all__ = ["Ids", "MemoryTokens", "TokenStore"]
 Ids = NDArray[np.int32]
 
 ENTRY = 64  # tokens that an entry's own bookkeeping weighs: key, array header and place in a dictionary, 256 bytes
+BYTES = 4  # of a token
 
 
 class TokenStore(Protocol):
@@ -40,8 +41,13 @@ class TokenStore(Protocol):
 class MemoryTokens:
     """Ids in memory; what has not been asked for the longest is forgotten first.
 
+    They are kept as bytes, short ones of which Python holds in pages of its own. As arrays they would lie between the
+    large buffers of forward passes, and keep what those leave from being put together again: a process that runs for
+    days would grow by several times of what is kept.
+
     Args:
-        max_tokens: the most tokens that are kept, 4 bytes each; every text counts 64 more for its bookkeeping.
+        max_tokens: the most tokens that are kept, 4 bytes each; every text counts 64 more for its bookkeeping. May be
+            changed later, and holds from the next text on.
 
     Raises:
         InputError: when there is room for nothing.
@@ -52,7 +58,7 @@ class MemoryTokens:
             raise InputError(f"a token store of max_tokens={max_tokens} keeps nothing; choose more than {ENTRY}")
         self.max_tokens = max_tokens
         self.tokens = 0
-        self._kept: OrderedDict[bytes, Ids] = OrderedDict()
+        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
     def recall(self, keys: Sequence[bytes]) -> list[Ids | None]:
@@ -61,18 +67,18 @@ class MemoryTokens:
             for key in keys:
                 if key in self._kept:
                     self._kept.move_to_end(key)
-            return [self._kept.get(key) for key in keys]
+            return [_ids(self._kept.get(key)) for key in keys]
 
     def keep(self, texts: Mapping[bytes, Ids]) -> None:
         """Remember ids by their keys; a text that fills the store alone is not kept."""
         with self._lock:
             for key, ids in texts.items():
                 if key not in self._kept and len(ids) + ENTRY <= self.max_tokens:
-                    self._kept[key] = ids
+                    self._kept[key] = ids.tobytes()
                     self.tokens += len(ids) + ENTRY
             while self.tokens > self.max_tokens:
                 _, oldest = self._kept.popitem(last=False)
-                self.tokens -= len(oldest) + ENTRY
+                self.tokens -= len(oldest) // BYTES + ENTRY
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -81,3 +87,8 @@ class MemoryTokens:
     def place(self) -> str:
         """Where they are kept, for the ledger."""
         return f"memory, at most {self.max_tokens:,} tokens"
+
+
+def _ids(kept: bytes | None) -> Ids | None:
+    """A view that cannot be written to, as of a folder's."""
+    return None if kept is None else np.frombuffer(kept, np.int32)
