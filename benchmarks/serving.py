@@ -140,6 +140,8 @@ def serving(model: str, *options: str, remembers: bool = False) -> Iterator[tupl
     with subprocess.Popen(command, env=environment) as process:
         try:
             while _get(port, "/ready")[0] != 200:
+                if process.poll() is not None:
+                    raise SystemExit(f"the server ended with {process.returncode}")
                 time.sleep(0.2)
             yield port, process.pid
         finally:

@@ -33,6 +33,7 @@ from rerank.serve.model import Caller
 from rerank.serve.models import Models
 from rerank.serve.page import add_page
 from rerank.serve.settings import Settings
+from rerank.serve.shape import Shaped
 
 __all__ = ["create_app"]
 
@@ -89,6 +90,7 @@ def create_app(
         event("stopped")
 
     app = FastAPI(title="rerank-toolkit", version=__version__, lifespan=lifespan, redoc_url=None)
+    app.router.route_class = Shaped
     app.state.models, app.state.metrics = models, Metrics(models)
     _add_ways(app, models)
     _add_facts(app, models)

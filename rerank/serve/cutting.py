@@ -17,6 +17,10 @@ from rerank.types import Document, Query
 __all__ = ["bound", "count_tokens", "cut", "reads_instructions", "text_tokens"]
 
 
+PIECE = 100_000
+"""Characters of a text whose tokens are counted at once; a cut between two pieces may make one more."""
+
+
 def text_tokens(judge: Judge) -> TextTokens | None:
     """How a judge's model writes texts; None where its tokenizer is not here."""
     if isinstance(own := getattr(judge, "text_tokens", None), TextTokens):
@@ -49,11 +53,25 @@ def reads_instructions(judge: Judge) -> bool:
     return "{instruction}" in prompt.wording_of(getattr(judge, "wording", None))
 
 
-def count_tokens(tokens: TextTokens | None, asked: Asked) -> int:
-    """Tokens of a request; its bytes, where the tokenizer is not here."""
+def count_tokens(tokens: TextTokens | None, asked: Asked, most: int) -> int:
+    """Tokens of a request; its bytes, where the tokenizer is not here.
+
+    Counting ends when there are more than `most`: words are counted first, of which each has a token at least, for a
+    tokenizer takes seconds for what white space tells at once.
+    """
     if tokens is None:
         return asked.size
-    return sum(len(ids) for ids in tokens.encode([asked.query, *asked.texts]))
+    texts = [asked.query, *asked.texts]
+    count = sum(len(text.split()) for text in texts)
+    if count > most:
+        return count
+    count = 0
+    for text in texts:
+        for begin in range(0, len(text), PIECE):
+            count += len(tokens.encode([text[begin : begin + PIECE]])[0])
+            if count > most:
+                return count
+    return count
 
 
 def cut(

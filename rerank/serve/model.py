@@ -179,9 +179,9 @@ class ServedModel:
         if asked.instruction and not self.reads_instructions:
             raise InputError(f"model {self.name!r} reads no instruction; leave it out")
         if asked.size > most.max_tokens:  # a token has a byte at least
-            tokens = await asyncio.to_thread(count_tokens, self.tokens, asked)
+            tokens = await asyncio.to_thread(count_tokens, self.tokens, asked, most.max_tokens)
             if tokens > most.max_tokens:
-                raise Refused(413, f"{tokens} tokens; send at most {most.max_tokens} in a request")
+                raise Refused(413, f"{tokens} tokens or more; send at most {most.max_tokens} in a request")
 
     def _answered(self, asked: Asked, request_id: str, ranking: Ranking, work: _Work) -> Answered:
         usual = asked.long_documents is None and (asked.window_tokens, asked.stride_tokens) == (None, None)

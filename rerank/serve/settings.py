@@ -112,7 +112,8 @@ class Settings:
         at_once: questions that go to a model in one call; a new request waits for no more than these. By default 64
             on the CPU, and 512 elsewhere.
         answers_kept: answers of a model that are remembered for repeated questions.
-        tokens_kept: tokens of texts whose ids are remembered for each model, 64 more counted for every text; 4 bytes each.
+        tokens_kept: tokens of texts whose ids are remembered for each model, 4 bytes each; 64 more are counted for every
+            text.
         shutdown: seconds that accepted requests have to be finished after SIGTERM; 0 is as long as they take.
         log_text: write queries and documents to the log, too.
         log_level: "debug", "info", "warning" or "error".
@@ -154,7 +155,9 @@ class Settings:
             raise InputError(f"port is {self.port}; it is a number from 0 to 65535")
         if not 0 < self.client_share <= 1:
             raise InputError(f"client_share is {self.client_share}; it is a share above 0 and at most 1")
-        if (self.at_once is not None and self.at_once < 1) or min(self.answers_kept, self.tokens_kept, self.shutdown) < 0:
+        if (self.at_once is not None and self.at_once < 1) or min(
+            self.answers_kept, self.tokens_kept, self.shutdown
+        ) < 0:
             raise InputError("at_once must be at least 1; answers_kept, tokens_kept and shutdown at least 0")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise InputError(f"log_level is {self.log_level!r}; choose debug, info, warning or error")

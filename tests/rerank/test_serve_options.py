@@ -21,6 +21,8 @@ from rerank.engine.scheduler import Scheduler
 from rerank.judges.cross_encoder import CrossEncoder
 from rerank.judges.fake import Oracle
 from rerank.questions import Grade, Graded
+from rerank.serve.asked import Asked
+from rerank.serve.cutting import count_tokens, text_tokens
 from rerank.serve.scores import relevances
 
 QUERY = "how many people live in berlin"
@@ -233,3 +235,27 @@ def test_a_servers_scheduler_computes_in_one_thread_whatever_the_pauses() -> Non
     assert len(judge.seen) == 3
     assert len(set(judge.seen)) == 1
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_server_keeps_the_tokens_of_some_texts_alone(folder: Path, asks_instructions: Reranker, place: int) -> None:
+    reranker = (Reranker(folder), asks_instructions)[place]
+    with live(reranker, tokens_kept=500) as running:
+        for word in WORDS[:12]:
+            scores(running, [f"{word} of art", f"{word} is far away"])
+        store = running.models.all[0].tokens.store
+
+        assert store.max_tokens == 500
+        assert 0 < len(store) < 24
+        assert store.tokens <= 500
+
+
+def test_tokens_are_counted_until_there_are_too_many(folder: Path) -> None:
+    tokens = text_tokens(Reranker(folder).judge)
+    words = Asked("berlin", ("art " * 1_000, "wall"))
+    letters = Asked("berlin", ("?" * 250_000,))
+
+    assert count_tokens(tokens, words, 5_000) == 1_002
+    assert count_tokens(tokens, words, 100) == 1_002
+    assert count_tokens(tokens, letters, 300_000) == 250_001
+    assert 120_000 < count_tokens(tokens, letters, 120_000) < 250_000

@@ -66,6 +66,18 @@ def test_memory_forgets_what_was_not_asked_for_the_longest():
     assert store.tokens <= store.max_tokens
 
 
+def test_kept_ids_are_nobodys_to_change_and_less_may_be_kept_later(store):
+    store.keep({key("a"): array(1, 2)})
+    [ids] = store.recall([key("a")])
+
+    with pytest.raises(ValueError, match="read-only"):
+        ids[0] = 7
+    if isinstance(store, MemoryTokens):
+        store.max_tokens = ENTRY + 1
+        store.keep({key("b"): array(3)})
+        assert listed(store, "a", "b") == [None, [3]]
+
+
 def test_a_text_longer_than_the_memory_is_not_kept():
     store = MemoryTokens(max_tokens=ENTRY + 10)
     store.keep({key("a"): array(1)})

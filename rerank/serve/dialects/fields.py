@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-__all__ = ["Body", "Count", "Object", "Texts", "Usage", "usage"]
+__all__ = ["Body", "Count", "Documents", "Object", "Texts", "Usage", "usage"]
 
 Count: TypeAlias = Annotated[int, Field(ge=1, le=2**31)]
 Texts: TypeAlias = Annotated[list[str], Field(min_length=1)]
+Documents: TypeAlias = Annotated[list[str | dict[str, str]], Field(min_length=1), FailFast()]
 Object: TypeAlias = dict[str, Any]
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from rerank.serve.asked import Answered, Asked
 from rerank.serve.dialects import union
-from rerank.serve.dialects.fields import Body, Count, Object, usage
+from rerank.serve.dialects.fields import Body, Count, Documents, Object, usage
 
 __all__ = ["Error", "Request", "Response", "answer", "error"]
 
@@ -17,7 +15,7 @@ class Request(Body):
     """`POST /jina/v1/rerank`. A document is a text, or an object with one."""
 
     query: str
-    documents: Annotated[list[str | dict[str, str]], Field(min_length=1)]
+    documents: Documents
     model: str | None = None
     top_n: Count | None = None
     return_documents: bool = True

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from rerank.errors import InputError
 from rerank.serve.asked import Answered, Asked
 from rerank.serve.dialects import cohere
-from rerank.serve.dialects.fields import Body, Count, Object, Usage, usage
+from rerank.serve.dialects.fields import Body, Count, Documents, Object, Texts, Usage, usage
 
 __all__ = ["Error", "Request", "Response", "answer", "error", "results"]
 
@@ -18,11 +16,11 @@ class Request(Body):
     """`POST /v1/rerank`. A document is a text, or an object of which `rank_fields` are read ("text" by default)."""
 
     query: str
-    documents: Annotated[list[str | dict[str, str]], Field(min_length=1)]
+    documents: Documents
     model: str | None = None
     top_n: Count | None = None
     return_documents: bool = False
-    rank_fields: Annotated[list[str], Field(min_length=1)] | None = None
+    rank_fields: Texts | None = None
     max_tokens_per_doc: Count | None = None
     max_tokens_per_query: Count | None = None
     truncate: bool = True
