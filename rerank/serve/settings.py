@@ -112,8 +112,8 @@ class Settings:
         at_once: questions that go to a model in one call; a new request waits for no more than these. By default 64
             on the CPU, and 512 elsewhere.
         answers_kept: answers of a model that are remembered for repeated questions.
-        tokens_kept: tokens of texts whose ids are remembered for each model, 4 bytes each; 64 more are counted for every
-            text.
+        tokens_kept: tokens of texts whose ids are remembered for each model, 4 bytes each; 64 more are counted for
+            every text.
         shutdown: seconds that accepted requests have to be finished after SIGTERM; 0 is as long as they take.
         log_text: write queries and documents to the log, too.
         log_level: "debug", "info", "warning" or "error".
