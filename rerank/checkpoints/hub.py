@@ -26,7 +26,7 @@ SUBFOLDERS = "*/*"
 """Exports to other runtimes (onnx/, openvino/); models we read lie at the top."""
 
 MODULES = re.compile(
-    r"\d+_(?:Pooling|Dense|LayerNorm|Dropout|Normalize|MultiVectorMask|SpladePooling)/"
+    r"\d+_(?:Pooling|Dense|LayerNorm|Dropout|Normalize|MultiVectorMask|SpladePooling|LogitScore)/"
     r"(?:config\.json|model\.safetensors|pytorch_model\.bin)"
 )
 """What sentence-transformers puts behind a model: see `rerank.checkpoints.modules` and `layouts`."""

@@ -63,7 +63,9 @@ FUSED = {"permute": "fusion-in-decoder", "grade-set": "fusion-attention"}
 BY_ASKS = {"compare": "target-token", "pick": "choice", "grade-set": "attention"}
 
 
-def chosen_judge(folder: str | Path, prompt: str | Path | None, adapter: str | Path | None = None) -> str:
+def chosen_judge(
+    folder: str | Path, prompt: str | Path | prompts.Prompt | None, adapter: str | Path | None = None
+) -> str:
     """The judge of a checkpoint when none was named: by its kind, which an adapter may change, and by its prompt.
 
     Raises:
@@ -125,7 +127,7 @@ def check_options(name: str, judge: type, given: Iterable[str]) -> None:
         raise InputError(f"judge {name!r} needs a prompt: give prompt= one of 'rerank list prompts', or a TOML file")
 
 
-def answered(judge: type[Judge], prompt: str | Path | None) -> frozenset[type]:
+def answered(judge: type[Judge], prompt: str | Path | prompts.Prompt | None) -> frozenset[type]:
     """What a judge will answer when it is asked by this prompt, which may be one of the kinds that it can; and what it
     answers by another one (`answers_too`)."""
     able: frozenset[type] = judge.answers

@@ -21,13 +21,15 @@ def names() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in _files().iterdir() if file.name.endswith(".toml"))
 
 
-def find(name: str | Path) -> Prompt:
-    """A prompt by its name, or from a TOML file of one's own (a path that ends in .toml).
+def find(name: str | Path | Prompt) -> Prompt:
+    """A prompt by its name, or from a TOML file of one's own (a path that ends in .toml); one that is made is itself.
 
     Raises:
         UnknownName: when there is none of that name.
         FileError, ConfigError: when a file cannot be read, or says what a prompt cannot.
     """
+    if isinstance(name, Prompt):
+        return name
     if str(name).endswith(".toml"):
         return _made(config.table(name), Path(name).stem, str(name))
     return _known(str(name))

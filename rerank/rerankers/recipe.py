@@ -14,6 +14,7 @@ from rerank.judges.choosing import answered, check_fit, check_options, chosen_ju
 from rerank.judges.hosting.choosing import asked_like, usual_prompt
 from rerank.judges.hosting.dialects import is_remote, place
 from rerank.judges.hosting.providers import is_hosted
+from rerank.judges.logit_score import prompt_of
 from rerank.methods import Method
 from rerank.questions import Algorithm, Judge
 from rerank.rerankers.options import ARGUMENTS, check_asking, defaults_of, gathered, shared_out, spelled
@@ -142,6 +143,8 @@ class _Order:
     def recipe(self, folder: Path | str | None) -> Recipe:
         """With all that can be known before the model is loaded checked."""
         algorithm, asked, given = self.algorithm, gathered(self.said), self.given
+        if self.usual and isinstance(folder, Path) and (own := prompt_of(folder)) is not None:
+            given["prompt"] = own
         judge = self.judge or (
             None if folder is None else chosen_judge(folder, given.get("prompt"), given.get("adapter"))
         )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from judge_models import tiny_lm
 from peer_texts import QUERY, agree
 
 from rerank import prompts
@@ -46,3 +47,19 @@ def test_logit_score_on_a_real_causal_model(smollm: Path, documents: list[Docume
 
     assert judge.targets == {"yes": peer[1].true_token_id, "no": peer[1].false_token_id}
     agree(ours, theirs)
+
+
+def test_a_folder_that_it_saved_is_named_and_nothing_else(
+    smollm: Path, documents: list[Document], tmp_path: Path
+) -> None:
+    pytest.importorskip("sentence_transformers", minversion="6.0")
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    folder = tiny_lm(tmp_path / "tiny", smollm)
+    peer = CrossEncoder(str(folder), device="cpu", activation_fn=torch.nn.Identity(), max_length=512)
+    peer[0].processor.chat_template = template()
+    peer.save_pretrained(str(tmp_path / "saved"))
+    theirs = peer.predict([(QUERY.text, one.text) for one in documents], batch_size=4, show_progress_bar=False)
+
+    agree(Reranker(tmp_path / "saved").rank(QUERY, documents), [float(score) for score in theirs])
