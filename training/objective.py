@@ -27,6 +27,7 @@ MADE_OF = {
     "scores": ("scores",),
     "preferences": ("pairs",),
     "comparisons": COMPARED_BY,
+    "batches": ("relevance",),
     "tokens": ("order", "scores", "relevance"),
 }
 """What a loss reads -> the labels of examples that it can be made of; the first that an example has is taken."""

@@ -122,7 +122,7 @@ def check_recipe(recipe: Recipe, *, measured: bool = False) -> None:
         return
     kind = checked(recipe.student)
     reads = recipe.objective.reads
-    wants = reads if reads in ("tokens", "comparisons") else "lists"
+    wants = reads if reads in ("tokens", "comparisons", "batches") else "lists"
     if kind.wants != wants:
         raise InputError(
             f"a {recipe.student.kind} learns from losses over {kind.wants}, and {recipe.objective.loss!r} is one over "

@@ -20,6 +20,7 @@ from rerank import checkpoints
 from rerank.engine.loading import explained, quiet
 from rerank.errors import InputError
 from rerank.registry import did_you_mean
+from training import coupled
 from training.evaluation import Development
 from training.examples import BadExample, Example
 from training.lists import Lists
@@ -62,8 +63,13 @@ KINDS: Mapping[str, SeparateKind] = {
         "SentenceTransformer",
         "SentenceTransformerTrainer",
         "sentence_transformers.sentence_transformer.losses",
-        {"infonce": "MultipleNegativesRankingLoss", "margin-mse": "MarginMSELoss", "kl": "DistillKLDivLoss"},
-        {"max_tokens": 256},
+        {
+            "infonce": "MultipleNegativesRankingLoss",
+            "margin-mse": "MarginMSELoss",
+            "kl": "DistillKLDivLoss",
+            coupled.LOSS: "TightlyCoupled",  # ours
+        },
+        {"max_tokens": 256, "teacher": ""},
     ),
     "splade": SeparateKind(
         "SparseEncoder",
@@ -130,7 +136,17 @@ def check_separate(recipe: Recipe) -> None:
         if option not in kind.options:
             known_options = did_you_mean(option, kind.options)
             raise InputError(f"a {recipe.student.kind} has no option {option!r}{known_options}")
-    if recipe.objective.options or recipe.student.lora or schedule.patience or schedule.fsdp or schedule.shuffle:
+    together = recipe.objective.loss == coupled.LOSS
+    if together != bool(recipe.student.options.get("teacher")):
+        said = "needs a teacher; say student.options.teacher" if together else "asks no teacher; leave teacher out"
+        raise InputError(f"loss {recipe.objective.loss!r} {said}")
+    if (
+        (recipe.objective.options and not together)
+        or recipe.student.lora
+        or schedule.patience
+        or schedule.fsdp
+        or schedule.shuffle
+    ):
         raise InputError(
             f"a {recipe.student.kind} takes no options of the loss, lora, patience, fsdp or shuffle; leave them out"
         )
@@ -189,6 +205,8 @@ def made_student(recipe: Recipe) -> Any:
         else:
             model = made(str(folder), device=_device())
     model.max_seq_length = options["max_tokens"]
+    if recipe.objective.loss == coupled.LOSS:
+        model.similarity_fn_name = "dot"
     return model
 
 
@@ -221,7 +239,7 @@ def made_trainer(
     from datasets import Dataset
 
     kind = KINDS[recipe.student.kind]
-    scored = recipe.objective.loss != "infonce"
+    scored = recipe.objective.loss not in ("infonce", coupled.LOSS)
     table = columns(lists, recipe.schedule.sample or 2, scored=scored, seed=recipe.schedule.seed)
     arguments = getattr(sentence_transformers, f"{kind.model}TrainingArguments")
     with warnings.catch_warnings():
@@ -235,6 +253,8 @@ def made_trainer(
             evaluator=None if development is None else _evaluator(development),
             callbacks=callbacks,
         )
+    if recipe.objective.loss == coupled.LOSS:
+        trainer.data_collator.preprocess_fn = coupled.with_texts(trainer.data_collator.preprocess_fn)
     trainer.student, trainer.development, trainer.cut = SeparateStudent(recipe.student.kind, model), development, {}
     return trainer
 
@@ -270,6 +290,9 @@ def _arguments(schedule: Schedule, development: Development | None) -> dict[str,
 
 def _loss(recipe: Recipe, model: Any) -> Any:
     kind = KINDS[recipe.student.kind]
+    if recipe.objective.loss == coupled.LOSS:
+        teacher = coupled.teacher_of(recipe.student.options["teacher"], _device())
+        return coupled.TightlyCoupled(model, teacher, recipe.objective.options)
     module = import_module(kind.module)
     loss = getattr(module, kind.losses[recipe.objective.loss])(model)
     if recipe.student.kind != "splade":

@@ -13,10 +13,12 @@ from training.losses import language, layers, listwise, pairwise, pointwise, smo
 
 __all__ = ["LOSSES", "Loss", "Target", "of_lists"]
 
-Target = Literal["labels", "gains", "order", "scores", "preferences", "comparisons", "logits", "tokens", "vectors"]
+Target = Literal[
+    "labels", "gains", "order", "scores", "preferences", "comparisons", "logits", "tokens", "vectors", "batches"
+]
 """What a loss learns from: labels from 0 to 1; grades of at least 0; anything that orders a list (labels, a teacher's
 scores or its order); a teacher's scores; judged pairs; who wins of two, for models that compare; a teacher's logits;
-texts to write; or vectors alone."""
+texts to write; vectors alone; or which document of a whole batch is a query's own."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ LOSSES: Mapping[str, Loss] = {
     "ranknet-reciprocal": Loss(partial(pairwise.ranknet, weighting="reciprocal"), "order"),
     "rcr": Loss(listwise.rcr, "labels", shifts=False),
     "softmax": Loss(listwise.softmax, "labels"),
+    "tightly-coupled": Loss(listwise.tightly_coupled, "batches"),
     "unlikelihood": Loss(language.unlikelihood, "tokens", shifts=False),
 }
 """By name. `Loss.reads` says what each learns from."""

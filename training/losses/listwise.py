@@ -15,7 +15,18 @@ from training.losses.masked import log_shares, positives, present
 from training.losses.pairwise import provided
 from training.losses.pointwise import bce
 
-__all__ = ["group_ce", "infonce", "list_kl", "listmle", "listnet", "p_listmle", "poly1", "rcr", "softmax"]
+__all__ = [
+    "group_ce",
+    "infonce",
+    "list_kl",
+    "listmle",
+    "listnet",
+    "p_listmle",
+    "poly1",
+    "rcr",
+    "softmax",
+    "tightly_coupled",
+]
 
 
 def group_ce(scores: Tensor, labels: Tensor, mask: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -121,6 +132,36 @@ def list_kl(scores: Tensor, teacher_scores: Tensor, mask: Tensor, *, temperature
     student = log_shares(scores, mask, temperature)
     teacher = log_shares(teacher_scores, mask, temperature).detach()
     return _total(teacher.exp() * (teacher - student), mask)
+
+
+def tightly_coupled(
+    scores: Tensor,
+    teacher_scores: Tensor,
+    mask: Tensor,
+    *,
+    relevance: Tensor,
+    weight: float = 0.1,
+    temperature: float = 0.25,
+) -> Tensor:
+    """TCT-ColBERT over the documents of a whole batch (https://arxiv.org/abs/2010.11386).
+
+    γ · -log softmax(s) of the relevant document + (1 - γ) · KL(softmax(t / τ) ‖ softmax(s)): the temperature is the
+    teacher's alone.
+
+    Args:
+        scores: products of the student's vectors, float [queries, docs]; gradients flow here alone.
+        teacher_scores: ColBERT's, [queries, docs].
+        mask: bool [queries, docs]; False is padding.
+        relevance: above 0 is each query's own document, [queries, docs].
+        weight: γ, from 0 to 1.
+        temperature: τ, above 0.
+
+    Returns:
+        [queries], in nats.
+    """
+    student, teacher = log_shares(scores, mask), log_shares(teacher_scores, mask, temperature).detach()
+    apart = _total(teacher.exp() * (teacher - student), mask)
+    return weight * infonce(scores, relevance, mask) + (1 - weight) * apart
 
 
 def listmle(scores: Tensor, relevance: Tensor, mask: Tensor, *, fused: bool = False) -> Tensor:
