@@ -15,17 +15,15 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-
-import transformers
 
 from rerank import Dataset, Document, Pipeline, Ranking, checkpoints, config, significance
 from rerank.cost import Ledger
 from rerank.engine.scheduler import Scheduler
 from rerank.integrations.chunks import in_chunks, whole_id
 from rerank.integrations.context import Context, pack
+from rerank.integrations.rag import ModelTokens
 from rerank.judges.stop_tokens import STOP_WORDS
 from rerank.judges.writer import Writer
 from rerank.questions import Plan, Write
@@ -54,34 +52,11 @@ class Setting:
     questions: int | None
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """Counts tokens as the model that answers does."""
-
-    model: str
-
-    @cached_property
-    def tokenizer(self) -> transformers.PreTrainedTokenizerBase:
-        """The model's own."""
-        folder = checkpoints.fetch(self.model)
-        [file] = [*folder.glob("*.gguf"), None][:1]
-        return transformers.AutoTokenizer.from_pretrained(folder, **({"gguf_file": file.name} if file else {}))
-
-    def __call__(self, text: str) -> int:
-        """Tokens of a text, without special ones."""
-        return len(self.tokenizer.encode(text, add_special_tokens=False))
-
-    @property
-    def name(self) -> str:
-        """So that an index of chunks is found again."""
-        return f"tokens of {self.model}"
-
-
 def main() -> None:
     """Measure both sides on the same questions."""
     setting = _setting()
     dataset = Dataset.load(setting.dataset, setting.split)
-    count = Tokens(setting.model)
+    count = ModelTokens(setting.model)
     chunks = in_chunks(dataset, tokens=setting.chunk, overlap=setting.overlap, count=count)
     queries = dataset.queries[: setting.questions]
     tables = config.table(ROOT / setting.pipeline)["stage"]
@@ -98,7 +73,7 @@ def main() -> None:
     _told(setting, values, {"retrieval": retrieved - started, "reranking": reranked - retrieved})
 
 
-def _packed(run: Sequence[Ranking], setting: Setting, count: Tokens) -> dict[str, tuple[Ranking, Context]]:
+def _packed(run: Sequence[Ranking], setting: Setting, count: ModelTokens) -> dict[str, tuple[Ranking, Context]]:
     options = {"budget": setting.budget, "order": setting.order, "repeats": setting.repeats}
     return {name: (ranking, pack(ranking, count=count, mmr=setting.mmr, **options)) for name, ranking in _named(run)}
 

@@ -53,6 +53,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "rerank.cli.examples:examples",
         "Read examples to train on, check and count them, and write them as Arrow.",
     ),
+    "rag": (
+        "rerank.cli.rag:rag",
+        "Answer QUESTION from documents: retrieve, rerank, pack what fits, and let a local model write.",
+    ),
     "serve": ("rerank.cli.serve:serve", "Serve rerankers over HTTP, to clients of Cohere, Jina, TEI and vLLM."),
     "mine": (
         "rerank.cli.mine:mine",
