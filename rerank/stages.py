@@ -19,6 +19,7 @@ NAMED = {
     "judge": str,
     "long_documents": str,
     "now": str,
+    "preselect": str,
     "relevant": str,
     "similarity": str,
 }

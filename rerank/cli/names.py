@@ -292,8 +292,25 @@ def token_options(command: Command) -> Command:
 
 
 def long_document_options(command: Command) -> Command:
-    """--long-documents, --window-tokens and --stride-tokens."""
+    """--long-documents and what says more of windows."""
     for decorate in (
+        click.option(
+            "--preselected",
+            type=count_type,
+            metavar="N",
+            help="How many windows of a document --preselect chooses.  [default: 4]",
+        ),
+        click.option(
+            "--preselect",
+            metavar="NAME",
+            help="A cheap checkpoint that chooses which windows are asked about.  [default: all are]",
+        ),
+        click.option(
+            "--best-windows",
+            type=count_type,
+            metavar="N",
+            help="Of k-max: how many windows count.  [default: 3]",
+        ),
         click.option(
             "--stride-tokens",
             type=count_type,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rerank.algorithms.adaptive import Without
@@ -58,6 +60,9 @@ class Reranker(Stage):
         long_documents: "truncate" cuts documents to `max_tokens` at their end; "first", "max", "sum", "mean" and
             "k-max" ask about windows of them; a `LongDocuments` says more. See docs/long-documents.md.
         window_tokens, stride_tokens: of "first" to "k-max": the most tokens of a window, and from one to the next.
+        best_windows: of "k-max": how many windows of a document count.
+        preselect, preselected: a cheap checkpoint that chooses which windows are asked about, on the same device, and
+            how many of each document (IDCM).
         calibration: a `Calibration`, or a file that `rerank calibrate` wrote: scores become probabilities, in the same
             order. One that was made for another checkpoint or other options is refused.
         threshold: with a calibration: keep only candidates of at least this probability.
@@ -106,6 +111,9 @@ class Reranker(Stage):
         long_documents: str | LongDocuments = "truncate",
         window_tokens: int | None = None,
         stride_tokens: int | None = None,
+        best_windows: int | None = None,
+        preselect: str | Path | None = None,
+        preselected: int | None = None,
         calibration: str | Path | Calibration | None = None,
         threshold: float | None = None,
         query_pflop: float | None = None,
@@ -138,7 +146,14 @@ class Reranker(Stage):
         self.fetches = self.recipe.fetches
         self._asking = opened(self.recipe.asking)
         self.judge = self.recipe.load()
-        self.long_documents = _long_documents(long_documents, window_tokens, stride_tokens, self.recipe)
+        self.long_documents = _long_documents(
+            long_documents,
+            window_tokens,
+            stride_tokens,
+            self.recipe,
+            {"best_windows": best_windows, "preselect": preselect, "preselected": preselected},
+            device=device,
+        )
         self.passages: dict[str, dict[str, Passage]] = {}
         self.budget = None if query_pflop is None and query_seconds is None else Budget(query_pflop, query_seconds)
         _check_budget(self.budget, self.algorithm, self.long_documents)
@@ -355,11 +370,19 @@ def _document(index: int, text: object) -> Document:
 
 
 def _long_documents(
-    asked: str | LongDocuments, window: int | None, stride: int | None, recipe: Recipe
+    asked: str | LongDocuments,
+    window: int | None,
+    stride: int | None,
+    recipe: Recipe,
+    more: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    device: str | None = None,
 ) -> LongDocuments | None:
-    """How documents are cut into windows; None when they are truncated."""
+    """How documents are cut into windows; None when they are truncated. `more` as the constructor names it."""
     if (isinstance(asked, LongDocuments) or asked == "truncate") and (window, stride) != (None, None):
         raise InputError(f"window_tokens and stride_tokens are of no use to long_documents={asked!r}; leave them out")
+    said = {name: value for name, value in more.items() if value is not None}
+    _check_windows(asked, said)
     if asked == "truncate":
         return None
     if recipe.algorithm.asks != {Grade}:
@@ -371,7 +394,29 @@ def _long_documents(
             f"{recipe.algorithm.name} follows documents, and would not find windows of them in its graph; "
             "use long_documents='truncate'"
         )
-    return asked if isinstance(asked, LongDocuments) else LongDocuments(asked, window, stride)
+    if isinstance(asked, LongDocuments):
+        return asked
+    counts = {name: said[key] for key, name in COUNTS.items() if key in said}
+    policy = LongDocuments(asked, window, stride, **counts)  # wrong numbers are told before a model is loaded
+    cheap = said.get("preselect")
+    return policy if cheap is None else replace(policy, preselect=Reranker(cheap, device=device))
+
+
+COUNTS = {"best_windows": "best", "preselected": "preselected"}
+
+
+def _check_windows(asked: str | LongDocuments, said: Mapping[str, Any]) -> None:
+    """Refuse what says nothing about these windows."""
+    if said and (isinstance(asked, LongDocuments) or asked in ("truncate", "first")):
+        raise InputError(f"{', '.join(said)}: of no use to long_documents={asked!r}; leave out what is")
+    if "best_windows" in said and asked != "k-max":
+        raise InputError(
+            f"best_windows={said['best_windows']} is of long_documents='k-max', and of no use to {asked!r}"
+        )
+    if "preselected" in said and "preselect" not in said:
+        raise InputError(
+            f"preselected={said['preselected']}, and nobody preselects; give preselect= a cheap checkpoint"
+        )
 
 
 def _check_budget(budget: Budget | None, algorithm: Algorithm, long_documents: LongDocuments | None) -> None:

@@ -89,6 +89,20 @@ def test_windows_of_long_documents_from_the_command_line(command, collection, ru
     assert ledger["notes"]["long documents"] == "max, window 4, stride window"
 
 
+def test_a_checkpoint_chooses_windows_from_the_command_line(command, refused, collection, run_file, model, tmp_path):
+    asked = ("rerank", "--dataset", collection, "--run", run_file, "--model", model, "--cutoff", 5)
+    asked = (*asked, "--output", tmp_path / "out.trec", "--best-windows", 1, "--preselect", model, "--preselected", 1)
+
+    said = refused(*asked)
+    result = command(*asked, "--json", "--long-documents", "k-max", "--window-tokens", 4)
+
+    assert "best_windows, preselect, preselected: of no use to long_documents='truncate'" in said
+    assert result.exit_code == 0
+    ledger = json.loads(result.stdout)["ledger"]
+    assert ledger["windows_left_out"] > 0
+    assert ledger["notes"]["long documents"].startswith("k-max, window 4, stride window, best 1 weights equal, 1 pre")
+
+
 def test_rerank_writes_probabilities(command, refused, scored, collection, run_file, model, tmp_path):
     fitted(command, scored, "--model", model)
     asked = (

@@ -225,3 +225,37 @@ def test_real_windows_fit_the_real_model(minilm):
     best = reranker.passages["q"]["d"]
     assert best.text in text
     assert next(one.score for one in found if one.document.doc_id == "d") == best.score
+
+
+def test_a_checkpoint_is_named_that_chooses_windows_in_python_and_in_a_pipelines_file(tokenizer, tmp_path):
+    from small_folders import bert
+
+    folder = bert(tmp_path)
+    said = {"long_documents": "k-max", "best_windows": 2, "preselect": folder, "preselected": 2}
+    text = "zaaaa aaaaa zzzaa aaaaa aaaaa aaaaa zzaaa aaaaa"
+    judge = Letters(tokenizer)
+
+    with Reranker(judge=judge, **said) as reranker:
+        [found] = reranker.rerank([Ranking.unscored(QUERY, [Document("d", text)])])
+    Pipeline.check([{"reranker": "ms-marco-MiniLM-L12-v2", **said, "preselect": str(folder)}])
+
+    cheap = LongDocuments("k-max", best=2, preselect=Reranker(folder), preselected=2)
+    assert reranker.long_documents.description == cheap.description
+    assert len(judge.asked) == 2
+    assert found[0].score == sum(window.count("z") for window in judge.asked) / 2
+    assert (reranker.ledger.total["windows"], reranker.ledger.total["windows_left_out"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ({"preselect": "x"}, "preselect: of no use to long_documents='truncate'"),
+        ({"long_documents": "first", "preselect": "x"}, "preselect: of no use to long_documents='first'"),
+        ({"long_documents": "max", "best_windows": 2}, "best_windows=2 is of long_documents='k-max', and of no use"),
+        ({"long_documents": "max", "preselected": 2}, "preselected=2, and nobody preselects; give preselect="),
+        ({"long_documents": "k-max", "best_windows": 0}, "best=0; it must be at least 1"),
+    ],
+)
+def test_what_says_nothing_about_windows_is_refused(tokenizer, said, complaint):
+    with pytest.raises(InputError, match=complaint):
+        Reranker(judge=Letters(tokenizer), **said)
