@@ -121,6 +121,11 @@ def check_recipe(recipe: Recipe, *, measured: bool = False) -> None:
         separate.check_separate(recipe)
         return
     kind = checked(recipe.student)
+    if not kind.measured and (measured or recipe.development):
+        raise InputError(
+            f"the orders of a {recipe.student.kind} are known only when they are written; leave out [development], and "
+            "measure what was trained with 'rerank rerank'"
+        )
     reads = recipe.objective.reads
     wants = reads if reads in ("tokens", "comparisons", "batches") else "lists"
     if kind.wants != wants:

@@ -72,7 +72,7 @@ def test_every_recipe_of_a_cross_encoder_trains(
 OTHERS = [
     name
     for name in names()
-    if find(name).student.kind in ("duo-token", "listwise", "score-head", "target-token")
+    if find(name).student.kind in ("duo-token", "fusion-in-decoder", "listwise", "score-head", "target-token")
     and name != "rank-without-gpt"  # which wants bitsandbytes and CUDA
 ]
 

@@ -10,6 +10,7 @@ from rerank.errors import InputError
 from rerank.registry import did_you_mean, unknown
 from training.students.cross_encoder import CrossEncoder
 from training.students.duo_token import DuoToken
+from training.students.fusion_in_decoder import FusionInDecoder
 from training.students.layer_distilled import LayerDistilled
 from training.students.listwise import Listwise
 from training.students.score_head import ScoreHead
@@ -24,6 +25,7 @@ __all__ = [
     "KINDS",
     "CrossEncoder",
     "DuoToken",
+    "FusionInDecoder",
     "LayerDistilled",
     "Listwise",
     "Lora",
@@ -38,6 +40,7 @@ __all__ = [
 KINDS: Mapping[str, type[Student]] = {
     "cross-encoder": CrossEncoder,
     "duo-token": DuoToken,
+    "fusion-in-decoder": FusionInDecoder,
     "layer-distilled": LayerDistilled,
     "listwise": Listwise,
     "score-head": ScoreHead,

@@ -22,7 +22,7 @@ from training.students.prompts import PromptReader
 from training.students.student import Lora, Student, with_lora
 from training.students.target_token import head_rows
 
-__all__ = ["Listwise", "order_of"]
+__all__ = ["Listwise", "order_of", "token_ranks"]
 
 
 class Listwise(Student):
@@ -142,18 +142,8 @@ class Listwise(Student):
         behind = self.reader.tail(len(example))
         ids = [*continuation(self.tokenizer, answer[len(begun) :], behind=behind), self.tokenizer.eos_token_id]
         prompt = self.reader.read(example.query, example.documents, room=len(ids))
-        return list(prompt.ids), ids, [*self._ranks(answer, len(begun), spans, len(ids) - 1), 0], len(prompt.cut or ())
-
-    def _ranks(self, answer: str, start: int, spans: Sequence[tuple[int, int]], count: int) -> list[int]:
-        """The rank of the identifier that each token of an answer belongs to, 0 for those between."""
-        encoded = self.tokenizer(answer[start:], add_special_tokens=False, return_offsets_mapping=True)
-        places = [(begin + start, end + start) for begin, end in encoded["offset_mapping"]]
-        if len(places) != count:
-            return [0] * count
-        return [
-            next((rank for rank, (low, high) in enumerate(spans, start=1) if low <= begin and end <= high), 0)
-            for begin, end in places
-        ]
+        ranks = token_ranks(self.tokenizer, answer, len(begun), spans, len(ids) - 1)
+        return list(prompt.ids), ids, [*ranks, 0], len(prompt.cut or ())
 
     def _letters(self, states: Tensor, at: Tensor, counts: Tensor) -> Tensor:
         """[documents], one list after the other; empty where identifiers are several tokens."""
@@ -166,6 +156,26 @@ class Listwise(Student):
                 return states.new_zeros(0)
             found.append(head_rows(self.core, states[place][None], tokens)[0])
         return torch.cat(found)
+
+
+def token_ranks(tokenizer: Any, answer: str, start: int, spans: Sequence[tuple[int, int]], count: int) -> list[int]:
+    """The rank of the identifier that each token of an answer belongs to, from 1; 0 for those between.
+
+    Args:
+        tokenizer: which wrote it.
+        answer: its text.
+        start: where the tokens begin in it.
+        spans: where each identifier stands in it, in the order written.
+        count: of the tokens; where the tokenizer by itself gives others, all are 0.
+    """
+    encoded = tokenizer(answer[start:], add_special_tokens=False, return_offsets_mapping=True)
+    places = [(begin + start, end + start) for begin, end in encoded["offset_mapping"]]
+    if len(places) != count:
+        return [0] * count
+    return [
+        next((rank for rank, (low, high) in enumerate(spans, start=1) if low <= begin and end <= high), 0)
+        for begin, end in places
+    ]
 
 
 def order_of(example: Example, target: str | None) -> list[int]:

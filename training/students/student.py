@@ -66,10 +66,12 @@ class Student(nn.Module, ABC):
 
     Attributes:
         wants: which losses it can be trained with: those over "lists", "tokens" or "comparisons".
+        measured: whether its forward pass gives documents scores, of which rankings are measured while it trains.
         target: the labels that an order to write is made of; None: the first that there are.
     """
 
     wants: ClassVar[str] = "lists"
+    measured: ClassVar[bool] = True
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
