@@ -8,7 +8,7 @@ from benchmarks.contest import WORKLOADS
 
 __all__ = ["load"]
 
-MODULES = ("cpu", "t5", "llm", "encoders", "sorting", "set_encoder", "kernels")
+MODULES = ("cpu", "training", "t5", "llm", "encoders", "sorting", "set_encoder", "kernels")
 
 
 def load() -> None:

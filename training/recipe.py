@@ -66,7 +66,7 @@ class Schedule:
         lists: in a batch of one process.
         accumulate: batches to an optimiser step.
         learning_rate, weight_decay, clip: of AdamW; gradients longer than `clip` are shortened to it.
-        optimizer: a name of transformers' `OptimizerNames`, such as "adamw_torch" or "adafactor".
+        optimizer: a name of transformers' `OptimizerNames`, such as "adamw_torch_fused" or "adafactor".
         scheduler: of transformers: "linear", "cosine", "constant", "constant_with_warmup" …
         warmup: optimiser steps, or below 1 a share of all.
         dtype: "bfloat16" trains in mixed precision.
@@ -91,7 +91,7 @@ class Schedule:
     learning_rate: float = 2e-5
     weight_decay: float = 0.01
     clip: float = 1.0
-    optimizer: str = "adamw_torch"
+    optimizer: str = "adamw_torch_fused"
     scheduler: str = "linear"
     warmup: float = 0.1
     dtype: str = "float32"

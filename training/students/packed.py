@@ -98,9 +98,12 @@ def attend(
         [1, tokens, heads, dim], and no weights.
     """
     causal = bool(getattr(module, "is_causal", False)) if is_causal is None else is_causal
+    sizes = [run.count * run.length for run in runs]
+    # split, because its backward pass joins all parts once; that of a slice fills a whole row for each
+    parts = (tensor.squeeze(0).split(sizes, 1) for tensor in (query, key, value))
     outputs = []
-    for run in runs:
-        queries, keys, values = (_texts(tensor, run) for tensor in (query, key, value))
+    for run, *rows in zip(runs, *parts, strict=True):
+        queries, keys, values = (_texts(part, run) for part in rows)
         mask = _window(run.length, sliding_window, causal, query.device)
         attended = scaled_dot_product_attention(
             queries,
@@ -135,9 +138,8 @@ def run_packed(
 
 
 def _texts(part: Tensor, run: Run) -> Tensor:
-    """[1, heads, tokens, dim] -> [texts, heads, length, dim] of a run."""
-    heads, dim = part.shape[1], part.shape[3]
-    return part[0, :, run.tokens].reshape(heads, run.count, run.length, dim).transpose(0, 1)
+    """A run's [heads, tokens, dim] -> [texts, heads, length, dim]."""
+    return part.unflatten(1, (run.count, run.length)).transpose(0, 1)
 
 
 def _window(length: int, window: int | None, causal: bool, device: torch.device) -> Tensor | None:
