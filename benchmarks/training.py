@@ -212,7 +212,7 @@ def _scifact(count: int) -> list[Any]:
 
 
 def _scored(lists: Any) -> list[Any]:
-    """Lists of a relevant document and another one, with a teacher's scores that are drawn."""
+    """With a teacher's scores, which are drawn."""
     from training.examples import Example
 
     choice = random.Random(data.SEED)

@@ -17,7 +17,7 @@ from benchmarks.contest import WORKLOADS, Absent, Contest, Outcome, Peer, Settin
 from benchmarks.measure import Refused, compare, contest_rows, ratio_of, run
 from benchmarks.workloads import load
 
-NAMES = "C1 C2 C3 C4 C5 C6 E1 E2 E3 E4 E5 E6 E7 F1 K1 K2 K3 L1 L2 L3 L4 N1 P1 P2 S1 SE1 T1".split()  # noqa: SIM905
+NAMES = "C1 C2 C3 C4 C5 C6 E1 E2 E3 E4 E5 E6 E7 F1 K1 K2 K3 L1 L2 L3 L4 N1 P1 P2 S1 SE1 T1 TR1".split()  # noqa: SIM905
 
 load()
 
@@ -144,6 +144,17 @@ def test_a_workload_runs_on_tiny_shapes(name: str, setting: Setting) -> None:
     measured = [row for row in rows if "absent" not in row]
     assert measured
     assert all(row["agreement"]["largest_difference"] <= 1e-4 for row in measured)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_steps_of_training_have_the_losses_of_a_plain_loop_on_tiny_shapes(setting: Setting) -> None:
+    still, *others = run(WORKLOADS["TR1"], setting, results=None)
+
+    assert still["contest"] == "marco, no dropout"
+    assert still["agreement"]["largest_difference"] <= 1e-4
+    assert still["amounts"]["steps"] == 2
+    assert still["notes"] == {"execution": "packed"}
+    assert others
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="there is a GPU")

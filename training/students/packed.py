@@ -100,7 +100,7 @@ def attend(
     causal = bool(getattr(module, "is_causal", False)) if is_causal is None else is_causal
     sizes = [run.count * run.length for run in runs]
     # split, because its backward pass joins all parts once; that of a slice fills a whole row for each
-    parts = (tensor.squeeze(0).split(sizes, 1) for tensor in (query, key, value))
+    parts = (torch.split(tensor.squeeze(0), sizes, 1) for tensor in (query, key, value))
     outputs = []
     for run, *rows in zip(runs, *parts, strict=True):
         queries, keys, values = (_texts(part, run) for part in rows)
@@ -139,7 +139,8 @@ def run_packed(
 
 def _texts(part: Tensor, run: Run) -> Tensor:
     """A run's [heads, tokens, dim] -> [texts, heads, length, dim]."""
-    return part.unflatten(1, (run.count, run.length)).transpose(0, 1)
+    heads, _, dim = part.shape
+    return part.reshape(heads, run.count, run.length, dim).transpose(0, 1)
 
 
 def _window(length: int, window: int | None, causal: bool, device: torch.device) -> Tensor | None:
