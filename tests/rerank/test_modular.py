@@ -150,7 +150,8 @@ def test_the_hub_is_asked_for_the_modules_too():
     from rerank.checkpoints.hub import _wanted
 
     files = ["config.json", "model.safetensors", "modules.json", "1_Pooling/config.json", "2_Dense/config.json",
-             "2_Dense/model.safetensors", "onnx/model.onnx", "onnx/config.json", "README.md"]  # fmt: skip
+             "2_Dense/model.safetensors", "1_LogitScore/config.json", "onnx/model.onnx", "onnx/config.json",
+             "README.md"]  # fmt: skip
 
     wanted = _wanted(dict.fromkeys(files, 1))
 
