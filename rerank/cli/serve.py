@@ -22,6 +22,7 @@ OWN = (
     "workers",
     "api_keys",
     "cors_origins",
+    "collections",
     "queue",
     "deadline",
     "max_documents",
@@ -58,6 +59,13 @@ OWN = (
 )
 @click.option(
     "--cors-origin", "cors_origins", multiple=True, metavar="ORIGIN", help="Web pages that may ask.  [default: none]"
+)
+@click.option(
+    "--collection",
+    "collections",
+    multiple=True,
+    metavar="NAME",
+    help="A dataset, or its folder, that the page offers beside those that ship; may be repeated.",
 )
 @click.option("--queue", type=names.count_type, metavar="N", help="Requests that may wait for a model.  [default: 256]")
 @click.option("--deadline", type=float, metavar="X", help="Seconds after which a request is given up.  [default: 60]")

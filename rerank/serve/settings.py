@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 from rerank import config
 from rerank.calibration import Calibration
+from rerank.datasets import Dataset
 from rerank.errors import ConfigError, InputError
 from rerank.registry import did_you_mean
 from rerank.rerankers.long_documents import LongDocuments
@@ -101,6 +102,7 @@ class Settings:
         workers: processes, each with all models; a new one takes the place of one that dies.
         api_keys: when there are any, requests must bring one: `Authorization: Bearer KEY`.
         cors_origins: web pages of these origins may ask, "*" is all; none by default.
+        collections: that the page offers beside those that ship: names of datasets, folders, or ir_datasets ids.
         queue: requests that may wait or be at work for one model at once; further ones are refused with 429.
         queue_documents: the same in documents.
         client_share: of the queue that one client (API key or address) may fill, from above 0 to 1.
@@ -128,6 +130,7 @@ class Settings:
     workers: int = 1
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     cors_origins: tuple[str, ...] = ()
+    collections: tuple[str, ...] = ()
     queue: int = 256
     queue_documents: int = 20_000
     client_share: float = 0.5
@@ -183,8 +186,10 @@ class Settings:
         """Refuse what no download or loading could make good.
 
         Raises:
-            UnknownName, CheckpointError, InputError: naming the model.
+            UnknownName, FileError, CheckpointError, InputError: naming the model, or the collection.
         """
+        for name in self.collections:
+            Dataset.load(name)
         for served in self.models:
             _check_scores(served.arguments, f"model {served.title!r}")
         return [served.recipe() for served in self.models]

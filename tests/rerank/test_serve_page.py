@@ -13,7 +13,10 @@ from live_server import Live, live
 
 from rerank import Reranker
 from rerank.config import build
+from rerank.errors import FileError, InputError, UnknownName
+from rerank.judges.fake import Oracle
 from rerank.serve import Served, Settings
+from rerank.serve.page.collections import Collections
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "cross-encoder/ms-marco-MiniLM-L12-v2"
@@ -69,3 +72,34 @@ def test_the_settings_of_the_page_hold_together() -> None:
 
     assert settings.models[0] == Served(NAME, "minilm", ("rerank-v3.5",))
     assert settings.check()[1].algorithm.name == "heapsort"
+
+
+def test_the_page_offers_collections_that_the_server_was_told_of(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (folder / "qrels").mkdir(parents=True)
+    texts = {"d1": "rivers freeze in winter", "d2": "cheese is made of milk", "d3": "rivers carry stones"}
+    lines = [json.dumps({"_id": name, "title": "", "text": text}) for name, text in texts.items()]
+    (folder / "corpus.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": "q 1", "text": "when do rivers freeze"}) + "\n")
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq 1\td1\t2\n")
+
+    with live(Reranker(judge=Oracle({})), collections=(str(folder),)) as server:
+        listed = {each["name"]: each for each in server.client.get("/ui/collections").json()["collections"]}
+        found = server.client.get("/ui/collections/mine/q%201").json()
+
+    assert {"noveleval", "mine"} <= listed.keys()
+    assert listed["mine"]["queries"] == [{"query_id": "q 1", "text": "when do rivers freeze"}]
+    assert found["query"] == "when do rivers freeze"
+    assert found["documents"][0] == {"text": "rivers freeze in winter", "relevance": 2}
+    assert {"text": "rivers carry stones", "relevance": None} in found["documents"]
+
+
+def test_a_collection_that_is_not_there_or_there_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="there is no folder"):
+        Settings(models=(Served("first"),), collections=(str(tmp_path / "none"),)).check()
+    with pytest.raises(UnknownName, match="did you mean 'noveleval'"):
+        Settings(models=(Served("first"),), collections=("noveleva",)).check()
+    (tmp_path / "noveleval").mkdir()
+    (tmp_path / "noveleval" / "queries.jsonl").write_text("")
+    with pytest.raises(InputError, match="two collections are called 'noveleval'"):
+        Collections([str(tmp_path / "noveleval")])

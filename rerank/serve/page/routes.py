@@ -16,7 +16,7 @@ from rerank.questions import Plan
 from rerank.serve.asked import Answered, Asked
 from rerank.serve.dialects import union
 from rerank.serve.models import Models
-from rerank.serve.page import collections
+from rerank.serve.page.collections import Collections
 from rerank.serve.page.steps import Steps
 
 __all__ = ["add_page"]
@@ -49,6 +49,7 @@ def add_page(app: FastAPI, models: Models, answer: Answer) -> None:
         models: that it serves.
         answer: ranks a request's documents; its errors are those of the server.
     """
+    collections = Collections(models.settings.collections)
     for path, (name, kind) in FILES.items():
         app.get(path, include_in_schema=False)(_file(name, kind))
 
@@ -64,7 +65,7 @@ def add_page(app: FastAPI, models: Models, answer: Answer) -> None:
         """Collections and their queries."""
         return JSONResponse({"collections": await asyncio.to_thread(collections.listed)})
 
-    @app.get("/ui/collections/{name}/{query_id}", include_in_schema=False)
+    @app.get("/ui/collections/{name:path}/{query_id}", include_in_schema=False)
     async def candidates(name: str, query_id: str) -> Response:
         """A query, and what a first stage finds for it."""
         return JSONResponse(await asyncio.to_thread(collections.candidates, name, query_id))
