@@ -9,19 +9,27 @@ from typing import Any
 from rerank.io.atomic import atomic_write
 from rerank.registry import extra_for
 
-__all__ = ["draw_curves", "series"]
+__all__ = ["draw_curves", "series", "shown_as"]
 
 BLUE, ORANGE = "#0072b2", "#e69f00"
 
 
 def series(log: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """name -> (step, value), from a trainer's log: "loss", "learning_rate", and measures without their "eval_"."""
+    """name -> (step, value), from a trainer's log: "loss", "learning_rate", measures without their "eval_", rewards."""
     found: dict[str, list[tuple[int, float]]] = {}
     for entry in log:
         for key, value in entry.items():
-            if key in ("loss", "learning_rate") or key.startswith("eval_"):
-                found.setdefault(key.removeprefix("eval_"), []).append((int(entry["step"]), float(value)))
+            measured = key.startswith(("eval_", "rewards/")) and not key.endswith("/std")
+            if measured or key in ("loss", "learning_rate", "reward"):
+                found.setdefault(shown_as(key), []).append((int(entry["step"]), float(value)))
     return found
+
+
+def shown_as(key: str) -> str:
+    """What a trainer logs, as people read it: nDCG@10 for "eval_nDCG@10", "reward: form" for "rewards/form/mean"."""
+    if key.startswith("rewards/"):
+        return f"reward: {key.split('/')[1]}"
+    return key.removeprefix("eval_")
 
 
 def draw_curves(log: Sequence[Mapping[str, Any]], path: str | Path) -> None:

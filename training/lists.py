@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch.utils.data import Dataset
 
 from rerank.errors import InputError
-from training.examples import Example, open_arrow
+from training.examples import BadExample, Example, open_arrow
+from training.rewards.orders import agreement
 
-__all__ = ["Lists", "Source", "sampled"]
+__all__ = ["Alone", "Lists", "Source", "agreeing", "opened", "sampled"]
 
 
 class Source(Protocol):
@@ -24,6 +27,11 @@ class Source(Protocol):
 
     def __getitem__(self, index: int, /) -> Example:
         """One of them."""
+
+
+def opened(source: Source | str | Path) -> Source:
+    """Examples in memory as they are, those of a folder of Arrow from disk."""
+    return _OnDisk(Path(source)) if isinstance(source, str | Path) else source
 
 
 class _OnDisk:
@@ -37,6 +45,59 @@ class _OnDisk:
         from training.examples.arrow import example_of
 
         return example_of(self.rows[index])
+
+
+class Alone:
+    """The documents of examples, each an example of its own: for models that are asked about one at a time.
+
+    Args:
+        source: of lists.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._ends = list(accumulate(len(source[index]) for index in range(len(source))))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> Example:
+        at = bisect_right(self._ends, index)
+        example = self.source[at]
+        return _kept(example, [index - self._ends[at] + len(example)])
+
+
+class _Part:
+    def __init__(self, source: Source, places: Sequence[int]) -> None:
+        self.source, self.places = source, places
+        self.left_out = len(source) - len(places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.source[self.places[index]]
+
+
+def agreeing(source: Source, least: float) -> Source:
+    """The examples whose order has at least this nDCG@10 against their labels; ReasonRank's filter.
+
+    Raises:
+        BadExample: when one has no order or no labels.
+        InputError: when none is left.
+    """
+    kept = [index for index in range(len(source)) if _agreement(source[index]) >= least]
+    if len(source) and not kept:
+        raise InputError(f"none of {len(source):,} lists has an order whose nDCG@10 is {least} or more; allow less")
+    return _Part(source, kept)
+
+
+def _agreement(example: Example) -> float:
+    if example.order is None or example.relevance is None:
+        carried = ", ".join(sorted(example.labels)) or "no labels"
+        detail = f"an order is held against relevance; this example has {carried}"
+        raise BadExample("labels of the wrong kind", detail, example.where)
+    return agreement(example.order, [max(grade, 0.0) for grade in example.relevance])
 
 
 class Lists(Dataset[Example]):
@@ -55,13 +116,13 @@ class Lists(Dataset[Example]):
 
     def __init__(
         self,
-        source: Sequence[Example] | str | Path,
+        source: Source | str | Path,
         *,
         sample: int | None = None,
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
-        self.source: Source = _OnDisk(Path(source)) if isinstance(source, str | Path) else source
+        self.source: Source = opened(source)
         if not len(self.source):
             raise InputError("there is no example to train on")
         if sample is not None and sample < 2:
@@ -117,4 +178,5 @@ def _kept(example: Example, places: Sequence[int]) -> Example:
         doc_ids=of(example.doc_ids),
         order=order,
         pairs=pairs,
+        completion=example.completion if list(places) == list(range(len(example))) else None,
     )

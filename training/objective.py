@@ -16,9 +16,18 @@ from rerank.errors import InputError
 from rerank.registry import did_you_mean, unknown
 from training.comparisons import COMPARED_BY, comparisons
 from training.examples import BadExample, Example
-from training.losses import LOSSES, Loss
+from training.losses import LOSSES, Loss, language
+from training.rewards import REWARDS
+from training.rollouts import Completions, Rollouts
 
 __all__ = ["Objective"]
+
+OBJECTIVES: Mapping[str, Loss] = {
+    **LOSSES,
+    "grpo": Loss(Rollouts, "rewards"),
+    "sft": Loss(Completions, "completions"),
+}
+"""The losses, and what models that write are trained by: options of these two are their classes' arguments."""
 
 MADE_OF = {
     "labels": ("relevance",),
@@ -29,6 +38,8 @@ MADE_OF = {
     "comparisons": COMPARED_BY,
     "batches": ("relevance",),
     "tokens": ("order", "scores", "relevance"),
+    "completions": ("completion",),
+    "rewards": ("order", "scores", "relevance"),
 }
 """What a loss reads -> the labels of examples that it can be made of; the first that an example has is taken."""
 
@@ -38,7 +49,8 @@ class Objective:
     """A loss, and what of the examples it is given.
 
     Args:
-        loss: a name in `training.losses.LOSSES`.
+        loss: a name in `training.losses.LOSSES`; or "sft", fine-tuning on what a teacher wrote, or "grpo", by rewards
+            (`training.rollouts`).
         options: of the loss, such as {"temperature": 2.0}.
         target: "relevance", "scores" or "order", for losses that only need an order; by default a teacher's order where
             there is one, else a teacher's scores, else labels.
@@ -58,13 +70,17 @@ class Objective:
     most: int = 256
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown("loss", self.loss, LOSSES)
-        if (reads := LOSSES[self.loss].reads) not in MADE_OF:
+        if self.loss not in OBJECTIVES:
+            raise unknown("loss", self.loss, OBJECTIVES)
+        if (reads := OBJECTIVES[self.loss].reads) not in MADE_OF:
             raise InputError(f"loss {self.loss!r} reads {reads}, which no trainer of lists has; see docs/losses.md")
         for option in self.options:
-            if option not in (known := _options(LOSSES[self.loss])):
+            if option not in (known := _options(OBJECTIVES[self.loss])):
                 raise InputError(f"loss {self.loss!r} has no option {option!r}{did_you_mean(option, known)}")
+        if reads in ("completions", "rewards"):
+            OBJECTIVES[self.loss].run(**self.options)
+            if self.target is not None:
+                raise InputError(f"target={self.target!r}, but {self.loss!r} reads what it needs; leave it out")
         if self.target is not None and self.target not in MADE_OF[reads]:
             kinds = " or ".join(map(repr, MADE_OF[reads]))
             raise InputError(f"target={self.target!r}, but loss {self.loss!r} is made of {kinds}")
@@ -74,7 +90,7 @@ class Objective:
     @property
     def reads(self) -> str:
         """What the loss learns from."""
-        return LOSSES[self.loss].reads
+        return OBJECTIVES[self.loss].reads
 
     def check(self, examples: Iterable[Example]) -> int:
         """See that all examples can be trained on, before any work is done.
@@ -101,6 +117,8 @@ class Objective:
         """What the loss compares scores with: `target`, `mask`, and `relevance` where it is wanted: [lists, docs]."""
         width = max(map(len, examples))
         mask = torch.arange(width) < torch.tensor([len(example) for example in examples])[:, None]
+        if self.reads == "completions":
+            return {"target": torch.zeros(mask.shape), "mask": mask}
         if self.reads == "preferences":
             return {"target": _preferences([example.pairs or () for example in examples], width), "mask": mask}
         if self.reads == "comparisons":
@@ -119,7 +137,7 @@ class Objective:
             more: what else it gave.
         """
         lists = scores.new_zeros(mask.shape).masked_scatter(mask, scores)
-        return LOSSES[self.loss](lists, target, mask, **self.options, **more).mean()
+        return OBJECTIVES[self.loss](lists, target, mask, **self.options, **more).mean()
 
     def of_comparisons(self, compared: Mapping[str, Tensor], mask: Tensor, target: Tensor) -> Tensor:
         """The mean loss of a batch's lists, of which pairs were compared.
@@ -130,7 +148,7 @@ class Objective:
         """
         logits = compared["logits"]
         table = logits.new_zeros(target.shape).index_put(tuple(compared["pairs"].T), logits)
-        return LOSSES[self.loss](table, target, mask, **self.options).mean()
+        return OBJECTIVES[self.loss](table, target, mask, **self.options).mean()
 
     def of_tokens(self, written: Mapping[str, Tensor], mask: Tensor, target: Tensor) -> Tensor:
         """The mean loss of a batch's lists, of which a language model writes the order.
@@ -143,15 +161,17 @@ class Objective:
             InputError: when the loss reads letters, and identifiers are several tokens.
         """
         log_probs, tokens = written["log_probs"], written["token_mask"]
+        if self.reads == "completions":
+            return language.lm(log_probs, tokens).mean()
         if self.loss == "importance-weighted-lm":
-            return LOSSES[self.loss](log_probs, written["ranks"], tokens).mean()
+            return OBJECTIVES[self.loss](log_probs, written["ranks"], tokens).mean()
         if self.loss != "first":
-            return LOSSES[self.loss](log_probs, tokens).mean()
+            return OBJECTIVES[self.loss](log_probs, tokens).mean()
         letters = written["letters"]
         if not len(letters):
             raise InputError("loss 'first' wants identifiers of one token each; use the prompt 'first'")
         placed = letters.new_zeros(mask.shape).masked_scatter(mask, letters)
-        return LOSSES[self.loss](log_probs, tokens, placed, target, mask, **self.options).mean()
+        return OBJECTIVES[self.loss](log_probs, tokens, placed, target, mask, **self.options).mean()
 
     def _made_of(self, example: Example) -> str:
         kinds = MADE_OF[self.reads] if self.target is None else (self.target,)
@@ -179,7 +199,12 @@ class Objective:
         if len(example) > self.most:
             detail = f"{len(example)} documents, over most={self.most}; draw some with 'sample', or allow more"
             raise BadExample("too many documents", detail, example.where)
+        if self.reads == "rewards":
+            REWARDS[self.options["reward"]].check(example)
+            return
         kind = self._made_of(example)
+        if self.reads == "completions":
+            return
         if self.reads == "comparisons" and not comparisons(example, kind):
             raise BadExample("labels of the wrong kind", f"{kind} tells no two documents apart", example.where)
         if self.reads in ("preferences", "comparisons"):

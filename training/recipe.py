@@ -77,6 +77,7 @@ class Schedule:
         log_every: optimiser steps between points of the curves.
         sample: draw so many documents of each list in each epoch; None: all.
         shuffle: show the documents of a list in another order in each epoch.
+        noise: NEFTune's α, of noise on the embeddings (https://arxiv.org/abs/2310.05914); None: none.
         seed: of new weights, order, dropout, and what is drawn.
         fsdp: of transformers, such as "full_shard auto_wrap", under torchrun.
 
@@ -103,6 +104,7 @@ class Schedule:
     log_every: int = 10
     sample: int | None = None
     shuffle: bool = False
+    noise: float | None = None
     seed: int = 0
     fsdp: str | None = None
 
@@ -118,7 +120,34 @@ class Schedule:
             "save_steps": self.save_every or steps or 500,
         }
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What transformers' `TrainingArguments`, and those of trainers built on it, are told."""
+        import torch
+
+        return {
+            "num_train_epochs": self.epochs,
+            "max_steps": self.max_steps or -1,
+            "gradient_accumulation_steps": self.accumulate,
+            "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay,
+            "max_grad_norm": self.clip,
+            "optim": self.optimizer,
+            "lr_scheduler_type": self.scheduler,
+            "warmup_steps": self.warmup if self.warmup < 1 else int(self.warmup),
+            "bf16": self.dtype == "bfloat16",
+            "save_total_limit": self.keep,
+            "logging_steps": self.log_every,
+            "seed": self.seed,
+            "use_cpu": not torch.cuda.is_available(),
+            "report_to": [],
+            "disable_tqdm": True,
+            **self.moments,
+        }
+
     def __post_init__(self) -> None:
+        if self.noise is not None and self.noise <= 0:
+            raise InputError(f"noise={self.noise}; NEFTune's α is above 0")
         if self.evaluate_every and self.save_every and self.save_every % self.evaluate_every:
             raise InputError(
                 f"save_every={self.save_every} is no multiple of evaluate_every={self.evaluate_every}; what is saved "

@@ -17,9 +17,10 @@ from filelock import FileLock
 from rerank.errors import FileError, InputError
 from rerank.io.atomic import atomic_write
 from rerank.registry import extra_for, unknown
-from training import evaluation, separate
+from training import evaluation, reinforced, separate
+from training.curves import shown_as
 from training.examples import Example, open_arrow, write_arrow
-from training.lists import Lists
+from training.lists import Lists, opened
 from training.recipe import Recipe
 from training.students import KINDS, checked, student_of
 
@@ -80,7 +81,7 @@ def run_training(
     started, output = time.perf_counter(), Path(output)
     check_recipe(recipe, measured=development is not None)
     with _claimed(output, recipe):
-        lists = _lists(recipe, examples, output)
+        lists = _lists(recipe, examples, output, say)
     count = recipe.objective.check(lists.all())
     development = development or _development(recipe)
     say(f"{count:,} lists, loss {recipe.objective.loss}")
@@ -127,12 +128,13 @@ def check_recipe(recipe: Recipe, *, measured: bool = False) -> None:
             "measure what was trained with 'rerank rerank'"
         )
     reads = recipe.objective.reads
-    wants = reads if reads in ("tokens", "comparisons", "batches") else "lists"
-    if kind.wants != wants:
+    wants = reads if reads in ("tokens", "comparisons", "batches", "completions", "rewards") else "lists"
+    if wants not in kind.wants.split(" or "):
         raise InputError(
             f"a {recipe.student.kind} learns from losses over {kind.wants}, and {recipe.objective.loss!r} is one over "
             f"{wants}; see docs/losses.md"
         )
+    reinforced.check_texts(recipe, measured=measured or recipe.development is not None)
 
 
 @contextmanager
@@ -156,13 +158,15 @@ def _claimed(output: Path, recipe: Recipe) -> Iterator[None]:
         yield
 
 
-def _lists(recipe: Recipe, examples: Sequence[Example] | str | Path | None, output: Path) -> Lists:
+def _lists(recipe: Recipe, examples: Sequence[Example] | str | Path | None, output: Path, say: Say) -> Lists:
     source = recipe.examples if examples is None else examples
     if source is None:
         raise InputError("there is nothing to train on; name the examples (--examples, or 'examples' in the recipe)")
     if isinstance(source, str | Path) and not (Path(source) / "state.json").is_file():
         source = _as_arrow(source, output / "examples")
-    return Lists(source, sample=recipe.schedule.sample, shuffle=recipe.schedule.shuffle, seed=recipe.schedule.seed)
+    schedule = recipe.schedule
+    found = reinforced.as_asked(recipe, opened(source), say)
+    return Lists(found, sample=schedule.sample, shuffle=schedule.shuffle, seed=schedule.seed)
 
 
 def _as_arrow(source: str | Path, folder: Path) -> Path:
@@ -188,7 +192,6 @@ def _development(recipe: Recipe) -> evaluation.Development | None:
 
 
 def _trainer(recipe: Recipe, output: Path, lists: Lists, development: evaluation.Development | None) -> ListTrainer:
-    import torch
     import transformers
 
     from training.trainer import ListTrainer
@@ -199,7 +202,11 @@ def _trainer(recipe: Recipe, output: Path, lists: Lists, development: evaluation
         model = separate.made_student(recipe)
         made: ListTrainer = separate.made_trainer(recipe, output / "checkpoints", lists, model, development, [])
         return made
+    if recipe.objective.reads == "rewards":
+        rewarded: ListTrainer = reinforced.made_trainer(recipe, output / "checkpoints", lists)
+        return rewarded
     student = student_of(recipe.student)
+    student.check(lists.all())
     if schedule.gradient_checkpointing:
         student.gradient_checkpointing_enable()
     measured = development is not None
@@ -208,26 +215,11 @@ def _trainer(recipe: Recipe, output: Path, lists: Lists, development: evaluation
         warnings.simplefilter("ignore", UserWarning)
         args = transformers.TrainingArguments(
             output_dir=str(output / "checkpoints"),
-            num_train_epochs=schedule.epochs,
-            max_steps=schedule.max_steps or -1,
+            **(schedule.arguments | ({} if measured else {"eval_strategy": "no"})),
             per_device_train_batch_size=schedule.lists,
-            gradient_accumulation_steps=schedule.accumulate,
-            learning_rate=schedule.learning_rate,
-            weight_decay=schedule.weight_decay,
-            max_grad_norm=schedule.clip,
-            optim=schedule.optimizer,
-            lr_scheduler_type=schedule.scheduler,
-            warmup_steps=schedule.warmup if schedule.warmup < 1 else int(schedule.warmup),
-            bf16=schedule.dtype == "bfloat16",
-            **(schedule.moments | ({} if measured else {"eval_strategy": "no"})),
-            save_total_limit=schedule.keep,
-            logging_steps=schedule.log_every,
-            seed=schedule.seed,
+            neftune_noise_alpha=schedule.noise,
             fsdp=schedule.fsdp,
             ddp_find_unused_parameters=not schedule.gradient_checkpointing,  # which DDP cannot have together
-            use_cpu=not torch.cuda.is_available(),
-            report_to=[],
-            disable_tqdm=True,
             remove_unused_columns=False,
             dataloader_pin_memory=False,
             **best,
@@ -261,12 +253,18 @@ def _teller(say: Say) -> Any:
 
     class Teller(TrainerCallback):  # type: ignore[misc]
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
-            shown = {key: value for key, value in (logs or {}).items() if key == "loss" or key.startswith("eval_")}
+            shown = {key: value for key, value in (logs or {}).items() if _tells(key)}
             if shown and state.is_world_process_zero:
-                values = ", ".join(f"{key.removeprefix('eval_')} {value:.4f}" for key, value in shown.items())
+                values = ", ".join(f"{shown_as(key)} {value:.4f}" for key, value in shown.items())
                 say(f"step {state.global_step:,} of {state.max_steps:,}: {values}")
 
     return Teller()
+
+
+def _tells(key: str) -> bool:
+    return (
+        key in ("loss", "reward") or key.startswith("eval_") or (key.startswith("rewards/") and key.endswith("/mean"))
+    )
 
 
 def _measures(trainer: ListTrainer) -> dict[str, float]:
@@ -285,10 +283,12 @@ def _write(
     student = trainer.student
     student.finish(output)
     asked = recipe.development
+    left_out = getattr(getattr(trainer.train_dataset, "source", None), "left_out", 0)
+    lists = f"{count:,} lists" + (f", {left_out:,} left out" if left_out else "")
     facts = Facts(
         name=output.name,
         student=f"{recipe.student.kind}, started from {Path(recipe.student.model).name}, {student.execution}",
-        data=f"{count:,} lists{f' from {recipe.examples.name}' if recipe.examples else ''}",
+        data=f"{lists}{f' from {recipe.examples.name}' if recipe.examples else ''}",
         teacher=recipe.teacher,
         objective=f"{recipe.objective.loss} {dict(recipe.objective.options) or ''}".strip(),
         schedule={key: value for key, value in asdict(recipe.schedule).items() if value is not None},

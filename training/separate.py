@@ -140,15 +140,11 @@ def check_separate(recipe: Recipe) -> None:
     if together != bool(recipe.student.options.get("teacher")):
         said = "needs a teacher; say student.options.teacher" if together else "asks no teacher; leave teacher out"
         raise InputError(f"loss {recipe.objective.loss!r} {said}")
-    if (
-        (recipe.objective.options and not together)
-        or recipe.student.lora
-        or schedule.patience
-        or schedule.fsdp
-        or schedule.shuffle
-    ):
+    unused = (recipe.student.lora, schedule.patience, schedule.fsdp, schedule.shuffle, schedule.noise)
+    if (recipe.objective.options and not together) or any(unused):
         raise InputError(
-            f"a {recipe.student.kind} takes no options of the loss, lora, patience, fsdp or shuffle; leave them out"
+            f"a {recipe.student.kind} takes no options of the loss, lora, patience, fsdp, shuffle or noise; leave them "
+            "out"
         )
 
 
@@ -260,31 +256,12 @@ def made_trainer(
 
 
 def _arguments(schedule: Schedule, development: Development | None) -> dict[str, Any]:
+    best = {"load_best_model_at_end": True, "metric_for_best_model": development.measures[0]} if development else {}
     return {
-        "num_train_epochs": schedule.epochs,
-        "max_steps": schedule.max_steps or -1,
+        **schedule.arguments,
         "per_device_train_batch_size": schedule.lists,
-        "gradient_accumulation_steps": schedule.accumulate,
-        "learning_rate": schedule.learning_rate,
-        "weight_decay": schedule.weight_decay,
-        "max_grad_norm": schedule.clip,
-        "optim": schedule.optimizer,
-        "lr_scheduler_type": schedule.scheduler,
-        "warmup_steps": schedule.warmup if schedule.warmup < 1 else int(schedule.warmup),
-        "bf16": schedule.dtype == "bfloat16",
         "gradient_checkpointing": schedule.gradient_checkpointing,
-        **(schedule.moments | ({"eval_strategy": "no"} if development is None else {})),
-        "save_total_limit": schedule.keep,
-        "logging_steps": schedule.log_every,
-        "seed": schedule.seed,
-        "use_cpu": not torch.cuda.is_available(),
-        "report_to": [],
-        "disable_tqdm": True,
-        **(
-            {}
-            if development is None
-            else {"load_best_model_at_end": True, "metric_for_best_model": development.measures[0]}
-        ),
+        **(best or {"eval_strategy": "no"}),
     }
 
 

@@ -74,7 +74,7 @@ class ListTrainer(transformers.Trainer):  # type: ignore[misc]
 
     def loss_of(self, outputs: Any, targets: dict[str, Tensor]) -> Tensor:
         """Of what the student gave."""
-        if self.objective.reads == "tokens":
+        if self.objective.reads in ("tokens", "completions"):
             return self.objective.of_tokens(outputs, **targets)
         if self.objective.reads == "comparisons":
             return self.objective.of_comparisons(outputs, **targets)

@@ -8,7 +8,7 @@ from typing import Any
 from rerank.engine.texts.text_tokens import special_tokens
 from rerank.errors import InputError
 
-__all__ = ["continuation", "spaces", "target_ids"]
+__all__ = ["added_ids", "continuation", "spaces", "target_ids"]
 
 SPACED = (":", ",", ";")
 """Behind these and behind words a text goes on with a space; behind a line break or a bracket it does not."""
@@ -47,8 +47,12 @@ def continuation(tokenizer: Any, text: str, *, behind: str) -> tuple[int, ...]:
 
     Special tokens that the text spells out are broken up, as everywhere in what users write.
     """
-    spelt = spaces(behind)[0] + special_tokens(tokenizer).plain(text).text
-    return _behind(tokenizer, spelt, behind) or _ids(tokenizer, spelt)
+    return added_ids(tokenizer, spaces(behind)[0] + special_tokens(tokenizer).plain(text).text, behind=behind)
+
+
+def added_ids(tokenizer: Any, text: str, *, behind: str) -> tuple[int, ...]:
+    """The tokens of a text behind another, spelt as it is; by itself, where the tokenizer reads across the border."""
+    return _behind(tokenizer, text, behind) or _ids(tokenizer, text)
 
 
 def _pieces(tokenizer: Any, spelt: str, word: str, behind: str) -> tuple[int, ...]:

@@ -36,6 +36,7 @@ def features() -> Features:
             "query_id": Value("string"),
             "doc_ids": List(Value("string")),
             "where": Value("string"),
+            "completion": Value("large_string"),
         }
     )
 
@@ -106,7 +107,8 @@ def open_arrow(folder: str | Path) -> Dataset:
         dataset = load_from_disk(str(folder))
     except (FileNotFoundError, ValueError) as error:
         raise FileError(f"{folder} holds no examples that `rerank examples` wrote ({error})") from error
-    if set(getattr(dataset, "column_names", ())) != set(features()):
+    known, found = set(features()), set(getattr(dataset, "column_names", ()))
+    if not known - {"completion"} <= found <= known:  # which older folders lack
         raise FileError(
             f"{folder} has other columns: {dataset.column_names}; `rerank examples` writes {list(features())}"
         )

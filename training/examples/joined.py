@@ -23,6 +23,7 @@ class Named:
     scores: tuple[float, ...] | None = None
     order: tuple[int, ...] | None = None
     pairs: tuple[Pair, ...] | None = None
+    completion: str | None = None
 
 
 def join(named: Iterable[Named | BadExample | Note], collection: Collection) -> Read:
@@ -50,6 +51,7 @@ def _joined(one: Named, collection: Collection) -> Example | BadExample:
             query_id=one.query_id,
             doc_ids=one.doc_ids,
             where=one.where,
+            completion=one.completion,
         )
     except BadExample as error:
         return error

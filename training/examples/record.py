@@ -14,7 +14,7 @@ __all__ = ["LABELS", "BadExample", "Example", "Pair"]
 Pair: TypeAlias = tuple[int, int, float]
 """(index of one document, index of another, P(the first wins)): what a pairwise teacher says."""
 
-LABELS = ("relevance", "scores", "order", "pairs")
+LABELS = ("relevance", "scores", "order", "pairs", "completion")
 """The kinds of labels that an example may carry; a loss says which of them it needs."""
 
 
@@ -43,6 +43,8 @@ REASONS = (
     "relevance is no number",
     "teacher score is no number",
     "order is no permutation",
+    "empty completion",
+    "completion too long",
     "pair of no two documents",
     "other number of labels",
     "too many documents",
@@ -71,6 +73,8 @@ class Example:
         scores: the teacher's, one for each document, on any scale; higher is better.
         order: the teacher's: indices of all documents, best first.
         pairs: the teacher's: (index, index, P(the first wins)), as many as were asked.
+        completion: what the teacher wrote when it was asked about these documents in this order: its thought, from
+            `<think>` on, and its answer.
         query_id, doc_ids: where they are known.
         where: the file and the line it was read from; two examples that differ in it alone are equal.
 
@@ -88,6 +92,7 @@ class Example:
     query_id: str = ""
     doc_ids: tuple[str, ...] | None = None
     where: str = field(default="", compare=False)
+    completion: str | None = None
 
     def __post_init__(self) -> None:
         _check_texts(self)
@@ -96,6 +101,8 @@ class Example:
         _numbers(self, "relevance", "relevance is no number")
         _numbers(self, "scores", "teacher score is no number")
         _check_documents(self)
+        if self.completion is not None and not (isinstance(self.completion, str) and self.completion.strip()):
+            raise BadExample("empty completion", f"query {self.query[:40]!r} has one without words", self.where)
         if self.order is not None and sorted(self.order) != list(range(len(self.documents))):
             raise BadExample("order is no permutation", f"{self.order} of {len(self)} documents", self.where)
         _check_pairs(self)

@@ -14,11 +14,13 @@ from training.losses import language, layers, listwise, pairwise, pointwise, smo
 __all__ = ["LOSSES", "Loss", "Target", "of_lists"]
 
 Target = Literal[
-    "labels", "gains", "order", "scores", "preferences", "comparisons", "logits", "tokens", "vectors", "batches"
-]
+    "labels", "gains", "order", "scores", "preferences", "comparisons", "logits", "tokens", "vectors", "batches",
+    "completions", "rewards",
+]  # fmt: skip
 """What a loss learns from: labels from 0 to 1; grades of at least 0; anything that orders a list (labels, a teacher's
 scores or its order); a teacher's scores; judged pairs; who wins of two, for models that compare; a teacher's logits;
-texts to write; vectors alone; or which document of a whole batch is a query's own."""
+texts to write; vectors alone; which document of a whole batch is a query's own; what a teacher wrote; or what the
+model's own answers are worth (the last two for `training.objective`: no loss here reads them)."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,20 @@ class Loss:
     """A loss, and what it wants.
 
     Args:
-        run: the function. Losses over lists take (scores, target, mask), options by keyword, and give one loss a list.
+        run: the function, or the class of what a trainer is told. Losses over lists take (scores, target, mask),
+            options by keyword, and give one loss a list.
         reads: the target.
         shifts: True when adding a constant to a list's scores changes nothing.
     """
 
-    run: Callable[..., Tensor]
+    run: Callable[..., Any]
     reads: Target
     shifts: bool = True
 
     def __call__(self, *tensors: Tensor, **options: Any) -> Tensor:
         """Compute it."""
-        return self.run(*tensors, **options)
+        loss: Tensor = self.run(*tensors, **options)
+        return loss
 
 
 LOSSES: Mapping[str, Loss] = {

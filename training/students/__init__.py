@@ -13,6 +13,7 @@ from training.students.duo_token import DuoToken
 from training.students.fusion_in_decoder import FusionInDecoder
 from training.students.layer_distilled import LayerDistilled
 from training.students.listwise import Listwise
+from training.students.reasoner import Reasoner
 from training.students.score_head import ScoreHead
 from training.students.set_encoder import SetEncoder
 from training.students.student import Lora, Student
@@ -29,6 +30,7 @@ __all__ = [
     "LayerDistilled",
     "Listwise",
     "Lora",
+    "Reasoner",
     "ScoreHead",
     "SetEncoder",
     "Student",
@@ -43,6 +45,7 @@ KINDS: Mapping[str, type[Student]] = {
     "fusion-in-decoder": FusionInDecoder,
     "layer-distilled": LayerDistilled,
     "listwise": Listwise,
+    "reasoner": Reasoner,
     "score-head": ScoreHead,
     "set-encoder": SetEncoder,
     "target-token": TargetToken,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rerank.engine.loading import explained, quiet
+from rerank.kernels.target_logits import token_log_probs
 from training.students.packed import register, rows_of, run_packed
 from training.students.student import Lora, kept_randomness, quantized
 
-__all__ = ["last_tokens", "load_model", "row_states", "try_packed"]
+__all__ = ["answer_log_probs", "answer_rows", "last_tokens", "load_model", "row_states", "try_packed"]
 
 AGREES = 2e-3
 """How far packed states may be from the model's own, in float32, relative to their size."""
@@ -57,6 +59,42 @@ def row_states(
     states = model.base_model(input_ids=padded, attention_mask=mask, use_cache=False).last_hidden_state
     whole: Tensor = states[mask.bool()]
     return whole
+
+
+def answer_rows(read: Sequence[tuple[Sequence[int], Sequence[int]]]) -> dict[str, Tensor]:
+    """Prompts and their answers in one row, and where an answer's tokens are predicted from.
+
+    Args:
+        read: the ids of each prompt, and of its answer.
+
+    Returns:
+        The row (`Rows.as_inputs`); `at`, places of the row one token in front of each answer's tokens, `written`, their
+        ids, and `token_mask`, which of these there are: [texts, tokens].
+    """
+    rows = rows_of([[*prompt, *answer] for prompt, answer in read])
+    offsets = (rows.lengths.cumsum(0) - rows.lengths)[rows.slots.argsort()]
+    at = [torch.arange(len(answer)) + offsets[i] + len(prompt) - 1 for i, (prompt, answer) in enumerate(read)]
+    lengths = torch.tensor([len(answer) for _, answer in read])
+    return {
+        **rows.as_inputs(),
+        "at": pad_sequence(at, batch_first=True),
+        "written": pad_sequence([torch.tensor(list(answer)) for _, answer in read], batch_first=True),
+        "token_mask": torch.arange(int(lengths.max())) < lengths[:, None],
+    }
+
+
+def answer_log_probs(model: Any, states: Tensor, at: Tensor, written: Tensor, token_mask: Tensor) -> Tensor:
+    """The log-probability of each token of each answer: [texts, tokens], 0 where there is none.
+
+    Args:
+        model: of transformers, whose head is read.
+        states: of a row, [tokens, hidden].
+        at, written, token_mask: as of `answer_rows`.
+    """
+    head = model.get_output_embeddings()
+    said = token_log_probs(states[at[token_mask]], head.weight, written[token_mask], head.bias)
+    placed: Tensor = said.new_zeros(token_mask.shape).masked_scatter(token_mask, said)
+    return placed
 
 
 def last_tokens(lengths: Tensor, slots: Tensor) -> Tensor:

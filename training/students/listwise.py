@@ -13,11 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from rerank import checkpoints
 from rerank.errors import InputError
 from rerank.judges.target_words import continuation, target_ids
-from rerank.kernels.target_logits import token_log_probs
 from rerank.prompts.prompt import identifiers
 from training.examples import Example
-from training.students.causal import load_model, row_states, try_packed
-from training.students.packed import rows_of
+from training.students.causal import answer_log_probs, answer_rows, load_model, row_states, try_packed
 from training.students.prompts import PromptReader
 from training.students.student import Lora, Student, with_lora
 from training.students.target_token import head_rows
@@ -83,19 +81,9 @@ class Listwise(Student):
     def read(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """A prompt and its answer a list."""
         read = [self._text(example) for example in examples]
-        rows = rows_of([[*prompt, *answer] for prompt, answer, _, _ in read])
-        begins = [len(prompt) for prompt, _, _, _ in read]
-        width = max(len(answer) for _, answer, _, _ in read)
-        offsets = (rows.lengths.cumsum(0) - rows.lengths)[rows.slots.argsort()]
-        # what predicts an answer's token stands one token in front of it
-        at = [torch.arange(len(a)) + offsets[i] + begins[i] - 1 for i, (_, a, _, _) in enumerate(read)]
-        lengths = torch.tensor([len(answer) for _, answer, _, _ in read])
         return {
-            **rows.as_inputs(),
-            "at": pad_sequence(at, batch_first=True),
-            "written": pad_sequence([torch.tensor(answer) for _, answer, _, _ in read], batch_first=True),
+            **answer_rows([(prompt, answer) for prompt, answer, _, _ in read]),
             "ranks": pad_sequence([torch.tensor(ranks) for _, _, ranks, _ in read], batch_first=True),
-            "token_mask": torch.arange(width) < lengths[:, None],
             "counts": torch.tensor([len(example) for example in examples]),
             "cut": torch.tensor(sum(lost for _, _, _, lost in read)),
         }
@@ -107,11 +95,8 @@ class Listwise(Student):
             inputs.pop(name) for name in ("at", "written", "token_mask", "ranks", "counts")
         )
         states = row_states(model, **inputs, packed=not self.why_padded)
-        head = model.get_output_embeddings()
-        said = token_log_probs(states[at[mask]], head.weight, written[mask], head.bias)
-        log_probs = said.new_zeros(mask.shape).masked_scatter(mask, said)
         return {
-            "log_probs": log_probs,
+            "log_probs": answer_log_probs(model, states, at, written, mask),
             "token_mask": mask,
             "ranks": ranks,
             "letters": self._letters(states, at, counts),

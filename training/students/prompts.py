@@ -13,6 +13,7 @@ from rerank.engine.texts.prompt_tokens import Prompt, PromptTokens
 from rerank.engine.texts.text_tokens import TextTokens, store_for
 from rerank.errors import InputError
 from rerank.judges.text_models import template_of
+from rerank.prompts.speech import opens_thought
 from rerank.types import Document, Query
 
 __all__ = ["PromptReader"]
@@ -59,6 +60,13 @@ class PromptReader:
         template = self._templates(len(shown))
         limits = {"max_tokens": self.max_tokens - room, "document_tokens": self.document_tokens}
         return template.render(texts, whole=whole, **limits)
+
+    @property
+    def begun(self) -> str:
+        """How an answer begins that the prompt begins already."""
+        if self.prompt.answer:
+            return self.prompt.answer
+        return "<think>" if opens_thought(self.tail(self.prompt.shows or 2)) else ""
 
     def tail(self, documents: int) -> str:
         """What an answer is read behind: the end of the prompt."""

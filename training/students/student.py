@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ from rerank.errors import InputError
 from rerank.registry import extra_for, unknown
 from training.examples import Example
 
-__all__ = ["Lora", "Student", "kept_randomness", "quantized", "with_lora"]
+__all__ = ["Lora", "Student", "kept_randomness", "lora_config", "quantized", "with_lora"]
 
 QUANTIZATIONS = ("8bit", "4bit")
 
@@ -110,6 +110,17 @@ class Student(nn.Module, ABC):
     def use(self, name: str) -> str:
         """How what was written is loaded, for the card."""
         return f'from rerank import Reranker\n\nreranker = Reranker("{name}")'
+
+    def check(self, examples: Iterable[Example]) -> None:
+        """See that it can read all examples, before the first step.
+
+        Raises:
+            BadExample: the first that it cannot.
+        """
+
+    def get_input_embeddings(self) -> Any:
+        """The model's own; NEFTune asks for them."""
+        return self.core.get_input_embeddings()
 
     @abstractmethod
     def read(self, examples: Sequence[Example]) -> dict[str, Tensor]:
@@ -212,22 +223,28 @@ def with_lora(model: Any, lora: Lora | None, *, heads: Sequence[str] = ()) -> An
     if lora is None:
         return model
     try:
-        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+        from peft import get_peft_model, prepare_model_for_kbit_training
     except ModuleNotFoundError as error:
         raise extra_for("LoRA", "peft") from error
-    targets = "all-linear" if lora.targets == ("all-linear",) else list(lora.targets)
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-        modules_to_save=list(heads) or None,
-    )
+    config = lora_config(lora, heads=heads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what peft still calls transformers' switches
         if lora.quantize is not None:
             model = prepare_model_for_kbit_training(model)  # type: ignore[no-untyped-call]
         return get_peft_model(model, config)
+
+
+def lora_config(lora: Lora, *, heads: Sequence[str] = ()) -> Any:
+    """What peft calls it. Arguments as of `with_lora`."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_dropout=lora.dropout,
+        target_modules="all-linear" if lora.targets == ("all-linear",) else list(lora.targets),
+        modules_to_save=list(heads) or None,
+    )
 
 
 def quantized(lora: Lora | None, dtype: str) -> dict[str, Any]:
