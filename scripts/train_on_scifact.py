@@ -43,7 +43,8 @@ OBJECTIVES = {
     "RankNet": Objective("ranknet", target="scores"),
     "KL": Objective("kl", {"temperature": 2.0}),
 }
-SCHEDULE = Schedule(epochs=1, lists=8, learning_rate=1e-4, log_every=5, save_every=50, keep=1)
+SCHEDULE = Schedule(epochs=1, lists=1, learning_rate=1e-4, log_every=100, save_every=200, keep=1)
+"""A list a step: with 8 of them one epoch has 102 steps, and labels alone stay at the loss of chance (ln 4)."""
 
 
 def main() -> None:
