@@ -103,6 +103,8 @@ def run(
         pipeline = pipeline if keep is None else pipeline % keep
         rankings = pipeline.run(loaded.queries, exclude=loaded.excluded)
         write_run(output, rankings)
+    if evaluated:
+        _check_judged(rankings, loaded)
     found = _evaluated(pipeline, rankings, loaded, asked) if evaluated else {}
     _close(pipeline, found, output, screen)
     for path in journals:
@@ -208,6 +210,16 @@ def _checked_measures(measures: Sequence[str], dataset: Dataset) -> list[str]:
     asked = split_measures(measures) or list(dataset.measures)
     evaluate({"q": {"d": 1}}, {"q": {"d": 1.0}}, asked)
     return asked
+
+
+def _check_judged(rankings: Sequence[Ranking], dataset: Dataset) -> None:
+    """Refuse judgments of another collection, whose zeros say nothing; looked up only where they name nothing found."""
+    named = (dataset.qrels.get(ranking.query.query_id, {}) for ranking in rankings)
+    if all(
+        judged.keys().isdisjoint(candidate.document.doc_id for candidate in ranking)
+        for judged, ranking in zip(named, rankings, strict=True)
+    ):
+        dataset.missing_judged()
 
 
 def _evaluated(

@@ -166,6 +166,22 @@ class Dataset:
             )
         return found
 
+    def missing_judged(self) -> list[str]:
+        """The ids of judged documents that the dataset lacks, sorted; of a folder, by one pass over its corpus.
+
+        Raises:
+            InputError: when it lacks all of them: the judgments are of another collection.
+        """
+        judged = {doc_id for documents in self.qrels.values() for doc_id in documents}
+        missing = sorted(judged - self.source.find(judged).keys())
+        if missing and len(missing) == len(judged):
+            more = f" and {len(judged) - 1:,} more are" if len(judged) > 1 else " is"
+            raise InputError(
+                f"the judgments of dataset {self.name!r} name no document of it: {missing[0]!r}{more} not there; "
+                "are they of this collection?"
+            )
+        return missing
+
     def rankings(self, scores: Scores, cutoff: int | None = None) -> list[Ranking]:
         """A run joined to its texts: a ranking for every query of the run, in the run's order.
 

@@ -88,12 +88,7 @@ def _check_judgments(dataset: Dataset, place: Place, say: Say) -> None:
     if path.exists():
         return
     judged = {doc_id for documents in dataset.qrels.values() for doc_id in documents}
-    missing = sorted(judged - dataset.source.find(judged).keys())
-    if len(missing) == len(judged):
-        raise InputError(
-            f"the judgments of dataset {dataset.name!r} name no document of it: {missing[0]!r} and {len(judged) - 1:,} "
-            "more are not there; are they of this collection?"
-        )
+    missing = dataset.missing_judged()
     if missing:
         say(f"{dataset.name} lacks {len(missing):,} of {len(judged):,} judged documents, {missing[0]!r} for one")
     place.write("first", dataset.name, path.name, text=json.dumps({"judged": len(judged), "missing": missing}) + "\n")

@@ -304,6 +304,19 @@ def test_an_index_of_another_collection_is_refused(command, refused, collection,
     assert command(*base, "--index", built[1]).exit_code == 0
 
 
+def test_judgments_of_another_collection_are_no_table_of_zeros(command, refused, collection_with, tmp_path):
+    folder = collection_with("corpus.jsonl")
+    judgments = folder / "qrels" / "test.tsv"
+    query_id = judgments.read_text().splitlines()[-1].split()[0]
+    judgments.write_text(f"{query_id}\tother\t1\n")
+    base = ["run", "--dataset", folder, "--retriever", "bm25", "--output", tmp_path / "o.trec"]
+
+    line = refused(*base, "--evaluate")
+
+    assert "the judgments of dataset 'copied' name no document of it: 'other' is not there" in line
+    assert command(*base).exit_code == 0
+
+
 def test_an_index_that_does_not_say_what_it_was_built_from_is_used_with_a_note(command, collection, tmp_path):
     from rerank.types import Document
     from retrievers.bm25 import BM25
