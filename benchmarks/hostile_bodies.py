@@ -43,6 +43,7 @@ CASES: dict[str, tuple[str, bytes]] = {
     "16 MB of documents": ("", _filled('{"query": "q", "documents": ["a"', ',"a"', "]}")),
     "16 MB of numbers for documents": ("", _filled('{"query": "q", "documents": [1', ",1", "]}")),
     "16 MB of objects for documents": ("", _filled('{"query": "q", "documents": [{}', ",{}", "]}")),
+    "16 MB of lists for documents": ("", _filled('{"query": "q", "documents": [[]', ",[]", "]}")),
     "16 MB of numbers in one document": ("", _filled('{"query": "q", "documents": [{"a": 1', ', "b": 1', "}]}")),
     "16 MB of one document": ("", _filled('{"query": "q", "documents": ["', "a word ", '"]}')),
     "16 MB of field names": ("", _fields()),

@@ -33,7 +33,7 @@ from rerank.serve.model import Caller
 from rerank.serve.models import Models
 from rerank.serve.page import add_page
 from rerank.serve.settings import Settings
-from rerank.serve.shape import Shaped
+from rerank.serve.shape import Shaped, side_of
 
 __all__ = ["create_app"]
 
@@ -44,16 +44,10 @@ MOST_SAID = 3
 """Faults of a body that an error names."""
 
 
-def _side(body: object) -> str | None:
-    """Whose request stands at /rerank."""
-    sides = [name for name in ("texts", "documents") if isinstance(body, dict) and name in body]
-    return sides[0] if len(sides) == 1 else None
-
-
 Either = Annotated[
     Annotated[tei.Request, Tag("texts")] | Annotated[vllm.Request, Tag("documents")],
     Discriminator(
-        _side,
+        side_of,
         custom_error_type="one_of_two",
         custom_error_message="send either texts (as to TEI) or documents (as to vLLM)",
     ),
@@ -161,7 +155,6 @@ def _add_ways(app: FastAPI, models: Models) -> None:
     )
     async def rerank(request: Request, body: Annotated[Either, Body()]) -> Response:
         """TEI's with `texts`, vLLM's with `documents`."""
-        request.scope[SIDE] = "texts" if isinstance(body, tei.Request) else "documents"
         answered = await ranked(request, body.asked())
         if isinstance(body, tei.Request):
             return JSONResponse(tei.answer(body, answered))
@@ -291,9 +284,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        either = request.url.path == "/rerank"
-        request.scope[SIDE] = _side(error.body) if either else None
-        return _said(request, 422, _faults(error, 2 if request.scope[SIDE] else 1))
+        return _said(request, 422, _faults(error, 2 if request.scope.get(SIDE) else 1))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:

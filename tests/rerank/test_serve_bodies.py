@@ -13,6 +13,8 @@ from live_server import Live, live
 
 from rerank import Reranker
 from rerank.judges.fake import Oracle
+from rerank.serve.asked import Refused
+from rerank.serve.shape import check_parts
 
 PATHS = ["/rerank", "/v1/rerank", "/v2/rerank", "/jina/v1/rerank", "/score"]
 AT_ONCE = 3.0
@@ -30,7 +32,7 @@ BODIES = {
     "no JSON": (b"{", {400, 422}),
     "nothing": (b"", {422}),
     "deep": (b'{"query": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", {400, 422}),
-    "deep objects": (b'{"a":' * 100_000, {400, 422}),
+    "deep objects": (b'{"a":' * 100_000, {400, 413, 422}),
     "no UTF-8": (b'{"query": "\xff\xfe", "documents": ["a"]}', {400, 422}),
     "half a surrogate": (b'{"query": "\\ud800", "documents": ["a"], "texts": null}', {422}),
     "a half in a key": (b'{"\\ud800": 1}', {422}),
@@ -42,14 +44,16 @@ BODIES = {
     "100,000 documents": (json.dumps({"query": "q", "documents": ["a"] * 100_000}).encode(), {413, 422}),
     "a million numbers": (b'{"query": "q", "documents": [1' + b",1" * 1_000_000 + b"]}", {413, 422}),
     "a million objects": (b'{"query": "q", "documents": [{}' + b",{}" * 1_000_000 + b"]}", {413, 422}),
+    "a million lists": (b'{"query": "q", "documents": [[]' + b",[]" * 1_000_000 + b"]}", {413}),
+    "lists in UTF-16": (('{"query": "' + '\\"' * 101 + '", "a": [' + "[]," * 300_000 + "0]}").encode("utf-16"), {400}),
     "a million on both sides": (
         json.dumps({"text_1": ["a"] * 500_000, "text_2": ["a"] * 500_000}).encode(),
         {413, 422},
     ),
-    "200,000 fields": (json.dumps({f"field{n}": 1 for n in range(200_000)}).encode(), {422}),
+    "200,000 fields": (json.dumps({f"field{n}": 1 for n in range(200_000)}).encode(), {413}),
     "200,000 fields of a document": (
         json.dumps({"query": "q", "documents": [{f"field{n}": 1 for n in range(200_000)}]}).encode(),
-        {422},
+        {413},
     ),
     "a document of 4 MB": (json.dumps({"query": "q", "documents": ["a " * 1_900_000]}).encode(), {413, 422}),
     "a list": (b"[]", {422}),
@@ -102,6 +106,25 @@ def test_documents_are_counted_before_their_types_are_looked_at(server: Live) ->
     assert "documents.1" in some.json()["message"]
     assert "documents.2" not in some.json()["message"]
     assert (wide.status_code, wide.json()["message"]) == (422, "documents.1 has 101 fields; send at most 100")
+
+
+def test_commas_and_quotes_of_texts_are_not_counted(server: Live) -> None:
+    text = '\\", [' * 50_000 + "\\"
+    rerank = server.post("/v1/rerank", {"query": "q", "documents": [text, "a"], "max_tokens_per_doc": 5})
+
+    check_parts(json.dumps({"query": "q", "documents": [text, "a"]}).encode(), 1)
+    check_parts(json.dumps({"documents": [{f"f{n}": text[:20] for n in range(100)}] * 100}).encode(), 100)
+    assert rerank.status_code == 200 or "tokens" in rerank.json()["message"]
+    with pytest.raises(Refused, match="more than 300 values"):
+        check_parts(json.dumps({"query": text, "documents": ["a", *[1] * 301]}).encode(), 1)
+
+
+@pytest.mark.parametrize(("side", "words"), [("texts", {"error", "error_type"}), ("documents", {"error"})])
+def test_who_sends_too_many_is_told_in_their_own_dialect(server: Live, side: str, words: set[str]) -> None:
+    many = server.post("/rerank", {"query": "q", side: ["a"] * 101})
+
+    assert (many.status_code, set(many.json())) == (413, words)
+    assert f"101 {side}" in many.text
 
 
 def test_100_megabytes_are_refused_at_once(server: Live) -> None:
