@@ -55,7 +55,8 @@ class Options:
     """What decides the vectors and how they are searched.
 
     Args:
-        model: the encoder: a name, a hub id or a folder, in sentence-transformers' layout or a plain encoder.
+        model: the encoder: a name, a hub id or a folder, in sentence-transformers' layout, a plain encoder, or a plain
+            language model, which is read by the token that ends a text.
         search: one of `SEARCHES`.
         precision: how vectors are kept: float32, float16 or int8.
         similarity: "cosine" or "dot"; "" for what the model says.
@@ -66,6 +67,7 @@ class Options:
         lists: ivf-pq: parts that the collection is divided into; 0 for four times the root of the documents.
         probes: ivf-pq: parts that a search looks at.
         code_bytes: ivf-pq: bytes that a vector is kept in.
+        adapter: merged into the model's weights: a folder or hub id of peft's LoRA; "" for none.
 
     Raises:
         InputError: when a value is outside its range.
@@ -83,6 +85,7 @@ class Options:
     lists: int = 0
     probes: int = 16
     code_bytes: int = 48
+    adapter: str = ""
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -152,6 +155,7 @@ class Dense(Stage):
         lists: int = 0,
         probes: int = 16,
         code_bytes: int = 48,
+        adapter: str = "",
         device: str | None = None,
         processes: int = 1,
         crew: Crew | None = None,
@@ -168,7 +172,7 @@ class Dense(Stage):
             documents: with distinct ids; texts may be empty.
             folder: where the index will lie, whole or not at all; must not exist, or be empty.
             model, search, precision, similarity, max_tokens, query_prompt, document_prompt, links, effort, lists,
-                probes, code_bytes: see `Options`.
+                probes, code_bytes, adapter: see `Options`.
             device: of the model.
             processes: that encode side by side, each with its share of the threads, or a GPU of its own.
             crew: who encodes in their place, on whichever machines.
@@ -185,7 +189,7 @@ class Dense(Stage):
         """
         options = Options(
             *(model, search, precision, similarity, max_tokens, query_prompt, document_prompt),
-            *(links, effort, lists, probes, code_bytes),
+            *(links, effort, lists, probes, code_bytes, adapter),
         )
         approximate.check(options)
         with _encoder(options, device, processes) as encoder:
@@ -226,6 +230,7 @@ class Dense(Stage):
         lists: int = 0,
         probes: int = 16,
         code_bytes: int = 48,
+        adapter: str = "",
         device: str | None = None,
         processes: int = 1,
         progress: bool | None = None,
@@ -243,7 +248,7 @@ class Dense(Stage):
         """
         options = Options(
             *(model, search, precision, similarity, max_tokens, query_prompt, document_prompt),
-            *(links, effort, lists, probes, code_bytes),
+            *(links, effort, lists, probes, code_bytes, adapter),
         )
         given = dataclasses.asdict(options)
         folder = Path(index) if index is not None else cached_index(cls.name, FORMAT, dataset, given)
@@ -365,6 +370,7 @@ def _asked(options: Options, device: str | None) -> dict[str, Any]:
         "max_tokens": options.max_tokens or None,
         "query_prompt": options.query_prompt,
         "document_prompt": options.document_prompt,
+        "adapter": options.adapter or None,
         "device": device,
     }
 

@@ -86,7 +86,8 @@ def kind(folder: str | Path, adapter: str | Path | None = None) -> str:
         "encoder-decoder": a T5 or one of its kin, and "causal", a language model: both are asked by a prompt;
         "fusion-in-t5": a T5 with attention between texts, in the layout that docs/methods/fusion-in-decoder.md states;
         "t5gemma2": an encoder-decoder of Gemmas, whose encoder reads a passage (KaLM-Reranker-V1);
-        "late-interaction", "term-weights", "bi-encoder": encoders that read query and document apart;
+        "late-interaction", "term-weights", "bi-encoder": encoders that read query and document apart, language models
+            with sentence-transformers' pooling behind them among them;
         "encoder": one without anything behind it, which can be asked as if it were either.
 
     Raises:
@@ -102,7 +103,9 @@ def kind(folder: str | Path, adapter: str | Path | None = None) -> str:
         return "cross-encoder"
     model = _architecture(folder, config)
     found = next((what for what, pattern in ARCHITECTURES.items() if pattern.fullmatch(model)), None)
-    found = found or layout_kind(folder, config)
+    if found is None or found == "causal":
+        laid_out = layout_kind(folder, config)  # a language model with a pooling behind it is an encoder of texts
+        found = laid_out if found is None or laid_out == "bi-encoder" else found
     if found is None:
         raise _no_reranker(folder, f"a {model}")
     if found in ("cross-encoder", "score-head", "bidirectional") and (labels := _labels(folder, config)) not in (1, 2):

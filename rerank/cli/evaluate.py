@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rerank.calibration import Quality
     from rerank.efficiency import Efficiency
     from rerank.evaluate import Evaluation
-    from rerank.types import Qrels, Scores
+    from rerank.types import Qrels
 
 __all__ = ["evaluate", "judgments_of", "names_of", "split_measures"]
 
@@ -92,7 +92,7 @@ def evaluate(
     systems = _systems(runs, baseline)
     judged, official = judgments_of(dataset, split, qrels)
     asked = split_measures(measures) or official
-    found = _evaluated(judged, systems, asked)
+    found = _evaluated(judged, systems, asked, screen)
     first = next(iter(found)) if baseline is not None or len(found) > 1 else None
     efficiency = efficiency_of(found, names_of(systems), ledgers)
     honesty = _honesty(judged, systems) if probabilities else {}
@@ -134,27 +134,19 @@ def judgments_of(dataset: str | None, split: str | None, qrels: Path | None) -> 
     return loaded.qrels, list(loaded.measures)
 
 
-def _evaluated(judged: Qrels, systems: Sequence[Path], measures: Sequence[str]) -> dict[str, Evaluation]:
+def _evaluated(
+    judged: Qrels, systems: Sequence[Path], measures: Sequence[str], screen: Screen
+) -> dict[str, Evaluation]:
     from rerank.evaluate import evaluate
     from rerank.io import read_run
 
     names, found = names_of(systems), {}
     for path in systems:
         run = read_run(path)
+        if not any(doc_id in run.get(query_id, ()) for query_id, documents in judged.items() for doc_id in documents):
+            screen.say(f"note: no judgment names a document of {path}; see that both are of one collection")
         found[names[path]] = evaluate(judged, run, measures)
-        _check_documents_meet(path, judged, run)
     return found
-
-
-def _check_documents_meet(path: Path, judged: Qrels, run: Scores) -> None:
-    """Refuse a run of which no document is judged: it would be 0 by every measure, and say nothing."""
-    both = [(judged[query_id], run[query_id]) for query_id in judged if judged[query_id] and run.get(query_id)]
-    if all(documents.keys().isdisjoint(ranked) for documents, ranked in both):
-        documents, ranked = both[0]
-        raise InputError(
-            f"no judgment names a document of {path}: it has {next(iter(ranked))!r}, they have "
-            f"{next(iter(documents))!r}; are both of one collection?"
-        )
 
 
 def _honesty(judged: Qrels, systems: Sequence[Path]) -> dict[str, Quality]:

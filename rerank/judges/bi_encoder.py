@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from rerank import checkpoints
 from rerank.checkpoints.layouts import Layout, read_layout
 from rerank.engine.encoders.heads import Head
 from rerank.engine.encoders.layers import in_fixed_rows
@@ -38,14 +39,16 @@ class BiEncoder(SeparateJudge):
     """Sentence-transformers' dense encoders (Reimers and Gurevych, 2019, https://arxiv.org/abs/1908.10084).
 
     Args:
-        folder: in sentence-transformers' layout; of a plain encoder, the mean of the tokens' states.
+        folder: in sentence-transformers' layout; of a plain encoder, the mean of the tokens' states; of a plain
+            language model, the state of the end token behind a text (RepLLaMA, Ma et al., 2023,
+            https://arxiv.org/abs/2310.08319: say its prompts, "query: " and "passage: ").
         similarity: "cosine", "dot", "euclidean" or "manhattan" (the negative distance); as the checkpoint says by
             default.
         pooling: how a text's states become its vector, "mean", "cls", "lasttoken" …; as the checkpoint says by default.
         options: of `SeparateJudge`.
     """
 
-    kinds: ClassVar = ("bi-encoder", "encoder")
+    kinds: ClassVar = ("bi-encoder", "encoder", "causal")
     scoring: ClassVar = "bi-encoder 1"
 
     def __init__(
@@ -53,8 +56,9 @@ class BiEncoder(SeparateJudge):
     ) -> None:
         check_kind(folder, self.kinds, "bi-encoder")
         layout = read_layout(Path(folder))
+        ended = not layout.pooling and checkpoints.kind(folder) == "causal"
         if not layout.pooling:
-            layout = replace(layout, pooling=("mean",), similarity="cosine")
+            layout = replace(layout, pooling=("lasttoken" if ended else "mean",), similarity="cosine")
         if similarity is not None and similarity not in SIMILARITIES:
             raise unknown("similarity", similarity, SIMILARITIES)
         if pooling is not None and pooling not in POOLS:
@@ -62,7 +66,10 @@ class BiEncoder(SeparateJudge):
         layout = replace(layout, pooling=(pooling,) if pooling else layout.pooling)
         self.pooling = _checked_pooling(layout, Path(folder))
         super().__init__(
-            folder, replace(layout, similarity=similarity or layout.similarity), pooling=self.pooling, **options
+            folder,
+            replace(layout, similarity=similarity or layout.similarity),
+            pooling=self.pooling,
+            **{"ended": ended, **options},
         )
 
     def of_document(self, text: Pair, states: Tensor) -> Tensor:

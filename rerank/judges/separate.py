@@ -26,7 +26,7 @@ from rerank.engine.encoders.packed import Pooling
 from rerank.engine.flops_estimate import Shape, estimated_flops
 from rerank.engine.kept import Kept, KeptTensors, content_hash
 from rerank.engine.loading import Loading, Shaped, load, longest_input
-from rerank.engine.texts.single_texts import SingleTexts, keep_markers_whole, lower_texts
+from rerank.engine.texts.single_texts import SingleTexts, end_texts, keep_markers_whole, lower_texts
 from rerank.engine.texts.text_tokens import TextTokens, store_for
 from rerank.engine.tokens import Pair
 from rerank.engine.windows import windows_within
@@ -48,6 +48,7 @@ class SeparateJudge(ABC):
         query_tokens: the most of a query. What does not fit is cut from the end and counted.
         query_prompt, document_prompt: put in front of the texts; as the checkpoint says by default.
         kept_megabytes: how much of what was made of texts is kept in memory, in MiB.
+        ended: put the tokenizer's end token behind every text, where the tokenizer does not.
         token_budget, device, dtype, token_store, deterministic, quantize, adapter, device_map: as of
             `rerank.judges.cross_encoder.CrossEncoder`.
 
@@ -82,6 +83,7 @@ class SeparateJudge(ABC):
         quantize: str | None = None,
         adapter: str | Path | None = None,
         device_map: str | None = None,
+        ended: bool = False,
     ) -> None:
         self.folder, self.layout = Path(folder), layout
         loading = Loading(device, dtype, quantize, adapter, device_map)
@@ -99,6 +101,9 @@ class SeparateJudge(ABC):
         keep_markers_whole(tokenizer, [*layout.markers, *filter(None, (query_prompt, document_prompt))])
         if layout.lower_case:
             lower_texts(tokenizer)
+        if ended:
+            end_texts(tokenizer)
+        self.ended = ended
         texts = TextTokens(tokenizer, store_for(tokenizer, token_store))
         most_of_query = checked_tokens("query_tokens", query_tokens, layout.query_tokens, self.longest, self.folder)
         most = checked_tokens("max_tokens", max_tokens, layout.document_tokens, self.longest, self.folder)
@@ -344,6 +349,7 @@ class SeparateJudge(ABC):
             f"device={self.embedder.device.type}",
             f"execution={self.embedder.execution}",
             self._identity,
+            *(["ended"] if self.ended else []),
         ]
         name = self.scoring.rpartition(" ")[0]
         return f"{name}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}"

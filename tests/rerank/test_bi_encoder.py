@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from rerank import Reranker
 from rerank.cost import Ledger
+from rerank.engine.texts.single_texts import end_texts
 from rerank.errors import CheckpointError, UnknownName
 from rerank.judges.bi_encoder import BiEncoder
 from rerank.questions import Grade
@@ -147,3 +148,81 @@ def saved(folder, real, pooling, with_prompt):
         json.dumps({"prompts": prompts, "similarity_fn_name": "cosine"})
     )
     return folder
+
+
+@pytest.fixture
+def language_model(tmp_path, smollm):
+    """A small Llama with random weights, and SmolLM2's tokenizer, which puts nothing behind a text."""
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(smollm)
+    tokenizer.chat_template = None  # sentence-transformers would read every text as a message
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=2, **shape)
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).eval().save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+    return tmp_path / "llama"
+
+
+def test_a_language_model_is_read_by_the_token_that_ends_a_text(language_model):
+    import transformers
+
+    model = transformers.AutoModel.from_pretrained(language_model).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(language_model)
+    judge = BiEncoder(language_model, query_prompt="query: ", document_prompt="passage: ")
+
+    @torch.no_grad()
+    def vector(text):
+        ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+        return torch.nn.functional.normalize(model(torch.tensor([ids])).last_hidden_state[0, -1], dim=0)
+
+    expected = [float(vector(f"query: {g.query.text}") @ vector(f"passage: {g.document.full_text}")) for g in GRADES]
+    found = ours(judge)
+
+    assert max(expected) - min(expected) > 0.01
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert ours(judge, GRADES[::-1])[::-1] == found
+    assert BiEncoder(language_model, ended=False).key != BiEncoder(language_model).key
+
+
+def test_a_language_model_with_a_pooling_behind_it_is_sentence_transformers(tmp_path, language_model):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+
+    reads = Transformer(str(language_model))
+    end_texts(reads.tokenizer)  # as Qwen3-Embedding's does
+    pooling = Pooling(reads.get_word_embedding_dimension(), pooling_mode="lasttoken")
+    SentenceTransformer(modules=[reads, pooling, Normalize()]).save_pretrained(str(tmp_path / "st"))
+    config = json.loads((tmp_path / "st" / "config.json").read_text())
+    config["architectures"] = ["LlamaForCausalLM"]  # as Qwen3-Embedding's says
+    (tmp_path / "st" / "config.json").write_text(json.dumps(config))
+
+    found = ours(BiEncoder(tmp_path / "st"))
+
+    assert found == pytest.approx(theirs(SentenceTransformer(str(tmp_path / "st"), device="cpu")), abs=1e-5)
+
+
+def test_lora_weights_are_merged_into_a_language_model(tmp_path, language_model):
+    import peft
+    import transformers
+
+    model = transformers.AutoModel.from_pretrained(language_model)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(language_model)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    adapted.save_pretrained(tmp_path / "lora")
+    ids = [*tokenizer("query: one text")["input_ids"], tokenizer.eos_token_id]
+    with torch.no_grad():
+        expected = adapted.eval()(torch.tensor([ids])).last_hidden_state[0, -1].numpy()
+
+    [found] = BiEncoder(language_model, adapter=tmp_path / "lora", query_prompt="query: ").vectors(
+        ["one text"], queries=True
+    )
+    [plain] = BiEncoder(language_model, query_prompt="query: ").vectors(["one text"], queries=True)
+
+    norm = float(np.linalg.norm(expected) / np.linalg.norm(found))
+    assert found * norm == pytest.approx(expected, abs=1e-4)
+    assert abs(plain - found).max() > 0.01

@@ -258,7 +258,11 @@ def test_the_log_holds_no_text_unless_it_is_asked_for(judge: Gate, caplog: pytes
         caplog.clear()
         with served(judge, log_text=log_text) as server, caplog.at_level(logging.INFO, "rerank.serve"):
             server.post("/v1/rerank", body("a secret"), headers={"X-Request-Id": "mine"})
-        [line] = [record.fields for record in caplog.records if record.message == "request"]  # type: ignore[attr-defined]
+        told = lambda: [each.fields for each in caplog.records if each.getMessage() == "request"]  # type: ignore[attr-defined] # noqa: E731
+        until = time.monotonic() + 10  # the line is written when the answer is out already
+        while not told() and time.monotonic() < until:
+            time.sleep(0.01)
+        [line] = told()
         fields.append(line)
 
     assert fields[0]["request_id"] == "mine"

@@ -236,3 +236,21 @@ def test_without_faiss_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, model
 
     with pytest.raises(MissingExtra, match="'dense' extra"):
         Dense.build(DOCUMENTS, tmp_path / "index", model=str(model), search="hnsw")
+
+
+def test_a_language_model_is_an_encoder_by_its_last_token(tmp_path, smollm):
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(smollm)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=len(tokenizer), **shape))
+    model.save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+    documents = [Document(f"d{n}", text) for n, text in enumerate(["one text", "another", ""])]
+
+    given = {"model": str(tmp_path / "llama"), "query_prompt": "passage: ", "document_prompt": "passage: "}
+    index = Dense.build(documents, tmp_path / "index", precision="int8", **given, progress=False)
+
+    [ranking] = index.retrieve([Query("q", "another")], 3)
+    assert ranking[0].document.doc_id == "d1"
+    assert ranking[0].score == pytest.approx(1, abs=1e-2)

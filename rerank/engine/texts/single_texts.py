@@ -12,7 +12,7 @@ from rerank.engine.texts.token_store import Ids
 from rerank.engine.tokens import Pair
 from rerank.errors import CheckpointError, InputError
 
-__all__ = ["SingleTexts", "keep_markers_whole", "lower_texts", "single_ids"]
+__all__ = ["SingleTexts", "end_texts", "keep_markers_whole", "lower_texts", "single_ids"]
 
 PROBES = ("a text", "Ünïcode, (2023)?")
 
@@ -61,6 +61,8 @@ class SingleTexts:
             return text
         kept = text.ids[: self.max_tokens - len(self.before) - len(self.after)]
         ids = np.concatenate([self.before, kept, self.after])
+        if not len(ids):
+            return InputError("a text is empty, and its tokenizer puts nothing around it; give a prompt or an end")
         seen = 0
         if self.fill is not None:
             token, tokens, looked_at = self.fill
@@ -124,6 +126,24 @@ def keep_markers_whole(tokenizer: Any, markers: Sequence[str]) -> None:
             wanted.append(AddedToken(name, normalized=False, special=True))
     if wanted:
         tokenizer.add_tokens(wanted, special_tokens=True)
+
+
+def end_texts(tokenizer: Any) -> None:
+    """Have the tokenizer put its end token behind a text, where it does not yet.
+
+    Raises:
+        CheckpointError: when it has none.
+    """
+    from tokenizers import processors
+
+    end = tokenizer.eos_token
+    if end is None:
+        raise CheckpointError(f"{type(tokenizer).__name__} has no end token that a text could be read off")
+    if tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]:
+        return
+    backend = tokenizer.backend_tokenizer
+    behind = processors.TemplateProcessing(single=f"$A {end}", special_tokens=[(end, tokenizer.eos_token_id)])
+    backend.post_processor = processors.Sequence([*filter(None, [backend.post_processor]), behind])
 
 
 def lower_texts(tokenizer: Any) -> None:
