@@ -1,4 +1,4 @@
-"""The server under load, on loopback: python -m benchmarks.serving load · throughput · memory.
+"""The server under load, on loopback: python -m benchmarks.serving load · throughput · memory · kill.
 
 The clients stand in this process, the server in one of its own; both share the machine's cores, which is what is
 measured. Every answer is compared with the score that the library gave for the same texts before, bit by bit.
@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+import signal
 import socket
 import statistics
 import subprocess
@@ -91,6 +92,8 @@ class Outcome:
     """What clients saw."""
 
     seconds: list[float] = field(default_factory=list)
+    ended: list[tuple[float, int]] = field(default_factory=list)
+    """When an answer was there, by the performance counter, and its status; 0 is a broken connection."""
     errors: int = 0
     wrong: int = 0
     documents: int = 0
@@ -99,6 +102,7 @@ class Outcome:
     def add(self, took: float, status: int, found: dict[int, float], expected: list[float] | None) -> None:
         """One answer."""
         self.seconds.append(took)
+        self.ended.append((time.perf_counter(), status))
         self.errors += status != 200
         self.documents += len(found)
         if expected is not None:
@@ -266,6 +270,45 @@ def throughput(seconds: float, turns: int, clients: int, write: bool) -> None:
                 "wrong": wrong,
             }
     _write("throughput", rows, write)
+
+
+@main.command()
+@click.option("--seconds", default=20.0, show_default=True)
+@click.option("--clients", default=8, show_default=True)
+@write_option
+def kill(seconds: float, clients: int, write: bool) -> None:
+    """SIGKILL for the busier of two workers half-way: what its clients saw, and when answers came again."""
+    texts, killed = Texts.short(), []
+    with serving(MODEL, "--workers", "2") as (port, process):
+
+        def strike() -> None:
+            os.kill(max(_workers(process), key=_computed), signal.SIGKILL)
+            killed.append(time.perf_counter())
+
+        timer = threading.Timer(seconds / 2, strike)
+        timer.start()
+        outcome = drive(port, texts.one, clients, seconds, texts.scores, seed=1)
+        timer.join()
+    after = [(ended - killed[0], status) for ended, status in outcome.ended if ended > killed[0]]
+    row = {
+        "answers_after_the_kill": sum(status == 200 for _, status in after),
+        "first_answer_after_s": round(min(ended for ended, status in after if status == 200), 3),
+        "failures": sorted((round(ended, 3), status) for ended, status in after if status != 200),
+    }
+    _write("kill", {"clients": clients, **row, **outcome.row()}, write)
+
+
+def _workers(process: int) -> list[int]:
+    """The processes of a server's that answer; Python's tracker of resources is not one of them."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    command = {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in children}
+    return [child for child, words in command.items() if "resource_tracker" not in words]
+
+
+def _computed(process: int) -> int:
+    """Ticks of the processor that a process has had."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 @main.command()
