@@ -38,6 +38,9 @@ PLACEHOLDER = "<PLACEHOLDER>"
 POOLINGS = {"mean": "mean", "cls": "cls", "last_token": "lasttoken"}
 """What a config calls the way its encoder pools, and what sentence-transformers does."""
 
+ENCODERS = ("bi-encoder", "encoder")
+"""Kinds of checkpoint that read passages for it."""
+
 SHARED = ("device", "dtype", "token_store")
 """Options that are the encoder's as well."""
 
@@ -185,7 +188,7 @@ def _encoder_of(folder: Path, asked: str | Path | None) -> Path:
         raise CheckpointError(f"the config in {folder} names no encoder ('encoder_name'); say which: encoder=")
     try:
         place = checkpoints.fetch(name)
-        check_kind(place, BiEncoder.kinds, "passage-embedding")
+        check_kind(place, ENCODERS, "passage-embedding")
         if read_layout(place).projections:
             raise CheckpointError(f"{place} has layers behind its pooling, and the projector reads what is pooled")
     except RerankError as error:
