@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from rerank.engine import packing
 from rerank.engine.kept import KeptTensors
 from rerank.engine.loading import Loaded
 from rerank.engine.pooled import PooledPassages
 from rerank.engine.texts.prompt_tokens import Prompt, Template
-from rerank.errors import CheckpointError
 from rerank.judges.bills import Work
-from rerank.judges.text_models import GREEDY, Manner, Outcome, slots
+from rerank.judges.text_models import Wordless, slots
 from rerank.prompts import Message
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ TOGETHER = 16
 """Passes of the model whose prompts are given to it at once."""
 
 
-class PassageText:
+class PassageText(Wordless):
     """A KaLM-Reranker-V1 as `TextModel` says. A prompt is two texts: the passage's, and what is asked of it.
 
     Args:
@@ -35,6 +34,7 @@ class PassageText:
         chunk, kept: as of `PooledPassages`.
     """
 
+    refusal = "says yes or no of a passage; ask it by judge='pooled-passage'"
     writes_behind = False
 
     def __init__(self, loaded: Loaded, *, chunk: int, kept: KeptTensors) -> None:
@@ -65,18 +65,3 @@ class PassageText:
         passages, asked = zip(*(prompt.texts for prompt in prompts), strict=True)
         scored = self.lm.score(passages, asked, targets[0])
         return list(scored.logits), Work.of(scored.cost)
-
-    def likelihood(self, prompts: Sequence[Prompt], texts: Sequence[Sequence[int]]) -> tuple[list[Tensor], Work]:
-        """There is none."""
-        self._refuse()
-
-    def write(
-        self, prompts: Sequence[Prompt], limits: Sequence[int], manner: Manner = GREEDY, draws: Sequence[int] = ()
-    ) -> tuple[list[Outcome], Work]:
-        """Nothing."""
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise CheckpointError(
-            f"this {type(self.loaded.model).__name__} says yes or no of a passage; ask it by judge='pooled-passage'"
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from rerank.engine import packing
 from rerank.engine.bidirectional import BUDGETS, BidirectionalLM
@@ -11,10 +11,9 @@ from rerank.engine.decoders.families import context_limit
 from rerank.engine.loading import Loaded, longest_input
 from rerank.engine.texts.prompt_tokens import Prompt, Template
 from rerank.engine.translated import Bidirectional
-from rerank.errors import CheckpointError
 from rerank.judges.bills import Work
 from rerank.judges.causal_text import causal_template
-from rerank.judges.text_models import GREEDY, Manner, Outcome
+from rerank.judges.text_models import Wordless
 from rerank.prompts import Message
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["BidirectionalText", "ScoredText"]
 
 
-class ScoredText:
+class ScoredText(Wordless):
     """What is the same for all of them, as `TextModel` says.
 
     Args:
@@ -32,6 +31,7 @@ class ScoredText:
         answer: how answers begin.
     """
 
+    refusal = "has no head over the vocabulary; ask it by the judge of its score head"
     writes_behind = True
 
     def __init__(self, loaded: Loaded, execution: str, answer: str = "") -> None:
@@ -51,20 +51,6 @@ class ScoredText:
     def logits(self, prompts: Sequence[Prompt], targets: Sequence[Sequence[int]]) -> tuple[list[Tensor], Work]:
         """There are none."""
         self._refuse()
-
-    def likelihood(self, prompts: Sequence[Prompt], texts: Sequence[Sequence[int]]) -> tuple[list[Tensor], Work]:
-        """There is none."""
-        self._refuse()
-
-    def write(
-        self, prompts: Sequence[Prompt], limits: Sequence[int], manner: Manner = GREEDY, draws: Sequence[int] = ()
-    ) -> tuple[list[Outcome], Work]:
-        """Nothing."""
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        name = type(self.loaded.model).__name__
-        raise CheckpointError(f"this {name} has no head over the vocabulary; ask it by the judge of its score head")
 
 
 class BidirectionalText(ScoredText):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeAlias
 
 from rerank import checkpoints
 from rerank.engine.loading import Loaded, Loading, Shaped, load
@@ -22,6 +22,7 @@ __all__ = [
     "Manner",
     "Outcome",
     "TextModel",
+    "Wordless",
     "Wrote",
     "answer_ids",
     "loaded_text_model",
@@ -115,6 +116,27 @@ class TextModel(Protocol):
             manner: how all of them are written.
             draws: which draw each is; 0 by default. Another draw is another sample.
         """
+
+
+class Wordless:
+    """What is the same for every `TextModel` that writes nothing and tells no likelihoods."""
+
+    loaded: Loaded
+    refusal: ClassVar[str]
+    """What it has instead, and by which judge it is asked."""
+
+    def likelihood(self, prompts: Sequence[Prompt], texts: Sequence[Sequence[int]]) -> tuple[list[Tensor], Work]:
+        """There is none."""
+        self._refuse()
+
+    def write(
+        self, prompts: Sequence[Prompt], limits: Sequence[int], manner: Manner = GREEDY, draws: Sequence[int] = ()
+    ) -> tuple[list[Outcome], Work]:
+        """Nothing."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise CheckpointError(f"this {type(self.loaded.model).__name__} {self.refusal}")
 
 
 def loaded_text_model(folder: Path, loading: Loading, answer: str = "") -> TextModel:

@@ -252,17 +252,20 @@ def test_pages_of_other_origins_may_not_ask_by_default(judge: Gate) -> None:
         assert "Access-Control-Allow-Origin" not in response.headers
 
 
+def requests_told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [record.fields for record in caplog.records if record.getMessage() == "request"]  # type: ignore[attr-defined]
+
+
 def test_the_log_holds_no_text_unless_it_is_asked_for(judge: Gate, caplog: pytest.LogCaptureFixture) -> None:
     fields = []
     for log_text in (False, True):
         caplog.clear()
         with served(judge, log_text=log_text) as server, caplog.at_level(logging.INFO, "rerank.serve"):
             server.post("/v1/rerank", body("a secret"), headers={"X-Request-Id": "mine"})
-        told = lambda: [each.fields for each in caplog.records if each.getMessage() == "request"]  # type: ignore[attr-defined] # noqa: E731
         until = time.monotonic() + 10  # the line is written when the answer is out already
-        while not told() and time.monotonic() < until:
+        while not (lines := requests_told(caplog)) and time.monotonic() < until:
             time.sleep(0.01)
-        [line] = told()
+        [line] = lines
         fields.append(line)
 
     assert fields[0]["request_id"] == "mine"

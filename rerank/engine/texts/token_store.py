@@ -41,9 +41,8 @@ class TokenStore(Protocol):
 class MemoryTokens:
     """Ids in memory; what has not been asked for the longest is forgotten first.
 
-    They are kept as bytes, short ones of which Python holds in pages of its own. As arrays they would lie between the
-    large buffers of forward passes, and keep what those leave from being put together again: a process that runs for
-    days would grow by several times of what is kept.
+    They are kept as bytes, which take less room than arrays. A server that kept arrays, and more of them, had 200 MB
+    of free heap after 20,000 requests that it could not give back; which of the two it was, was not taken apart.
 
     Args:
         max_tokens: the most tokens that are kept, 4 bytes each; every text counts 64 more for its bookkeeping. May be
