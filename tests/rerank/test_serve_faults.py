@@ -262,9 +262,9 @@ def test_the_log_holds_no_text_unless_it_is_asked_for(judge: Gate, caplog: pytes
         caplog.clear()
         with served(judge, log_text=log_text) as server, caplog.at_level(logging.INFO, "rerank.serve"):
             server.post("/v1/rerank", body("a secret"), headers={"X-Request-Id": "mine"})
-        until = time.monotonic() + 10  # the line is written when the answer is out already
-        while not (lines := requests_told(caplog)) and time.monotonic() < until:
-            time.sleep(0.01)
+            until = time.monotonic() + 10  # the line is written when the answer is out already
+            while not (lines := requests_told(caplog)) and time.monotonic() < until:
+                time.sleep(0.01)
         [line] = lines
         fields.append(line)
 
