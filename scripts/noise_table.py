@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from math import ceil
 from pathlib import Path
 from statistics import fmean
@@ -219,6 +220,16 @@ def replaced(page: str, name: str, table: str) -> str:
     return f"{front}{begin}\n{table}\n{end}{back}"
 
 
+def able() -> dict[str, Algorithm]:
+    """What an oracle can answer over a run alone: what follows a graph needs a corpus."""
+    known = {name: registry.load("algorithm", name) for name in registry.names("algorithm")}
+    return {
+        name: algorithm
+        for name, algorithm in known.items()
+        if algorithm.asks <= Oracle.answers and "graph" not in signature(algorithm.plan).parameters
+    }
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -227,13 +238,8 @@ def main() -> None:
     options = parser.parse_args()
     dataset = Dataset.load(options.data)
     rankings = dataset.rankings(read_run(options.data / "runs" / "bm25.trec"), CUTOFF)
-    able = {
-        name: algorithm
-        for name in registry.names("algorithm")
-        if (algorithm := registry.load("algorithm", name)).asks <= Oracle.answers
-    }
     rows = {}
-    for name, algorithm in able.items():
+    for name, algorithm in able().items():
         rows[name] = row(algorithm, rankings, dataset.qrels)
         print(name, rows[name], flush=True)
     tables = {
