@@ -1,4 +1,4 @@
-"""TR1: steps of training, beside sentence-transformers' trainer with the same student, data, batch, loss and optimiser.
+"""TR1, TR2: steps of training, beside sentence-transformers' trainer with the same student, data, batch and loss.
 
 A work is lists in the order in which they are trained on. A pass is one epoch over them, from the same weights with a
 new optimiser; reading, tokenising, clipping and the optimiser are within it. Its scores are the losses of the steps.
@@ -64,7 +64,12 @@ def tr1(setting: Setting) -> Iterator[Contest]:
     mixed = _mixed(usual.student, setting.pick(48, 4), setting.pick(1, 4))
     yield _contest("marco, no dropout", mixed, still, exact=True)
     yield _contest("marco", mixed, usual, target=1.5)
-    yield _contest("SciFact cut at 256", _scifact(setting.pick(32, 4)), usual)
+
+
+@workload("TR2", "cpu", "the same over SciFact's own texts, cut at 256 tokens")
+def tr2(setting: Setting) -> Iterator[Contest]:
+    lists = _scifact(setting.pick(32, 4))
+    yield _contest("SciFact cut at 256", lists, _side(setting, None))
 
 
 def _contest(name: str, work: Work, side: Side, *, exact: bool = False, target: float | None = None) -> Contest:
@@ -201,7 +206,7 @@ def _scifact(count: int) -> list[Any]:
     from rerank import Dataset
 
     if not SCIFACT.is_dir():
-        raise Absent(f"SciFact as a BEIR folder is not at {SCIFACT.relative_to(SCIFACT.parents[3])}")
+        raise Absent("SciFact as a BEIR folder is not at ../shared/data/scifact")
     dataset, choice = Dataset.load(SCIFACT, "train"), random.Random(data.SEED)
     texts = {document.doc_id: document.full_text for document in dataset.documents()}
     relevant = {query_id: max(grades, key=lambda one: grades[one]) for query_id, grades in dataset.qrels.items()}

@@ -15,9 +15,10 @@ from benchmarks import data, table
 from benchmarks.__main__ import GROUPS, main
 from benchmarks.contest import WORKLOADS, Absent, Contest, Outcome, Peer, Setting, Workload
 from benchmarks.measure import Refused, compare, contest_rows, ratio_of, run
+from benchmarks.training import SCIFACT
 from benchmarks.workloads import load
 
-NAMES = "C1 C2 C3 C4 C5 C6 E1 E2 E3 E4 E5 E6 E7 F1 K1 K2 K3 L1 L2 L3 L4 N1 P1 P2 S1 SE1 T1 TR1".split()  # noqa: SIM905
+NAMES = "C1 C2 C3 C4 C5 C6 E1 E2 E3 E4 E5 E6 E7 F1 K1 K2 K3 L1 L2 L3 L4 N1 P1 P2 S1 SE1 T1 TR1 TR2".split()  # noqa: SIM905
 
 load()
 
@@ -155,6 +156,17 @@ def test_steps_of_training_have_the_losses_of_a_plain_loop_on_tiny_shapes(settin
     assert still["amounts"]["steps"] == 2
     assert still["notes"] == {"execution": "packed"}
     assert others
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_training_on_scifact_wants_the_collection(setting: Setting) -> None:
+    if not SCIFACT.is_dir():
+        with pytest.raises(Absent, match=r"not at \.\./shared"):
+            run(WORKLOADS["TR2"], setting, results=None)
+        return
+    [row] = run(WORKLOADS["TR2"], setting, results=None)
+    assert row["contest"] == "SciFact cut at 256"
+    assert row["ratio"] > 0
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="there is a GPU")
