@@ -8,6 +8,7 @@ python scripts/fuzz_server.py --max-examples 1000 --seed 7
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import threading
@@ -48,4 +49,6 @@ if __name__ == "__main__":
     parser.add_argument("--max-examples", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    if shutil.which(asked.schemathesis) is None:
+        sys.exit(f"there is no program {asked.schemathesis}; pip install schemathesis, or say --schemathesis PATH")
     sys.exit(fuzz(asked.schemathesis, asked.max_examples, asked.seed))
