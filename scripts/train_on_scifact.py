@@ -17,25 +17,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from scifact_lists import DEPTH, DOCUMENTS, TEACHER, TOKENS, labelled
 
 from rerank import Dataset, Ranking, Reranker
 from rerank.evaluate import Evaluation, compare, evaluate, holm
 from rerank.io.atomic import atomic_write
 from retrievers.bm25 import BM25
-from training.examples import Example, read_arrow, write_arrow
+from training.examples import Example
 from training.objective import Objective
 from training.recipe import Recipe, Schedule, StudentTable
 from training.run import run_training
 from training.students import CrossEncoder
 
-TEACHER, BODY, LAYERS, TOKENS = "ms-marco-MiniLM-L12-v2", "all-MiniLM-L6-v2", 3, 96
-DOCUMENTS, DEPTH, SEEDS, MEASURE = 4, 100, (0, 1, 2), "nDCG@10"
+BODY, LAYERS, SEEDS, MEASURE = "all-MiniLM-L6-v2", 3, (0, 1, 2), "nDCG@10"
 OBJECTIVES = {
     "untrained": None,
     "labels": Objective("group-ce"),
@@ -67,44 +67,6 @@ def main() -> None:
     table = report(found, given.cutoff, len(examples))
     (given.output / "results.md").write_text(table, encoding="utf-8")
     print(table)
-
-
-def labelled(collection: Path, folder: Path) -> list[Example]:
-    """Mined lists with the teacher's scores, kept as Arrow."""
-    if not folder.exists():
-        train = Dataset.load(collection, "train")
-        lists = list(mined(train, BM25.of(train).retrieve(train.queries, DEPTH)))
-        with Reranker(TEACHER, max_tokens=TOKENS, journal=folder.with_name("teacher.jsonl")) as teacher:
-            ranked = teacher.rerank(lists)
-        write_arrow((example(train, ranking) for ranking in ranked), folder)
-    return [one for one in read_arrow(folder) if isinstance(one, Example)]
-
-
-def mined(train: Dataset, retrieved: Sequence[Ranking]) -> Iterator[Ranking]:
-    """A relevant document and drawn ones for each query, in an order that says nothing."""
-    for ranking in retrieved:
-        query, choice = ranking.query, random.Random(f"0 {ranking.query.query_id}")
-        judged = train.qrels[query.query_id]
-        relevant = sorted(doc_id for doc_id, grade in judged.items() if grade > 0)
-        others = [one.document for one in ranking if judged.get(one.document.doc_id, 0) <= 0]
-        if relevant and len(others) >= DOCUMENTS - 1:
-            best = choice.choice(relevant)
-            documents = [train.look_up([best])[best], *choice.sample(others, DOCUMENTS - 1)]
-            yield Ranking.unscored(query, choice.sample(documents, DOCUMENTS))
-
-
-def example(train: Dataset, ranking: Ranking) -> Example:
-    """With its labels and the teacher's scores; in the order of ids, which says nothing."""
-    candidates = sorted(ranking, key=lambda one: one.document.doc_id)
-    judged = train.qrels[ranking.query.query_id]
-    return Example(
-        ranking.query.text,
-        tuple(one.document.full_text for one in candidates),
-        relevance=tuple(float(judged.get(one.document.doc_id, 0) > 0) for one in candidates),
-        scores=tuple(float(one.score or 0.0) for one in candidates),
-        query_id=ranking.query.query_id,
-        doc_ids=tuple(one.document.doc_id for one in candidates),
-    )
 
 
 def measured(
