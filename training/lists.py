@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from rerank.errors import InputError
 from training.examples import BadExample, Example, open_arrow
+from training.examples.arrow import example_at
 from training.rewards.orders import agreement
 
 __all__ = ["Alone", "Lists", "Source", "agreeing", "opened", "sampled"]
@@ -36,15 +37,13 @@ def opened(source: Source | str | Path) -> Source:
 
 class _OnDisk:
     def __init__(self, folder: Path) -> None:
-        self.rows = open_arrow(folder)
+        self.folder, self.rows = folder, open_arrow(folder)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Example:
-        from training.examples.arrow import example_of
-
-        return example_of(self.rows[index])
+        return example_at(self.rows[index], self.folder, index + 1)
 
 
 class Alone:

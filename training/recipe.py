@@ -213,7 +213,8 @@ def find(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
 
     Args:
         name: of a recipe, or a path that ends in .toml.
-        changes: "table.key" -> value, in place of what is written, such as {"schedule.lists": 8}.
+        changes: "table.key" -> value, in place of what is written, such as {"schedule.lists": 8}; "" takes the key
+            away, so that the default holds.
 
     Raises:
         UnknownName, FileError: as of `table`.
@@ -233,7 +234,10 @@ def _put(values: dict[str, Any], path: str, value: Any) -> None:
             raise ConfigError(f"{path}: {part!r} is no table")
         copied = dict(inner)  # what is cached stays as it is
         values[part], values = copied, copied
-    values[key] = value
+    if value == "":
+        values.pop(key, None)
+    else:
+        values[key] = value
 
 
 def _shelf() -> Any:

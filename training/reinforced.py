@@ -71,6 +71,8 @@ def _check_rewarded(recipe: Recipe) -> None:
         )
     if recipe.student.options.get("packed"):
         raise InputError("packed=true, but 'grpo' is padded; leave it out")
+    if recipe.student.lora is not None and recipe.student.lora.quantize is not None:
+        raise InputError(f"student.lora.quantize={recipe.student.lora.quantize!r} is not for 'grpo'; leave it out")
     if asked.shows == 1 and (recipe.schedule.sample is not None or recipe.schedule.shuffle):
         raise InputError(f"prompt {asked.name!r} shows one document; leave out schedule.sample and schedule.shuffle")
 

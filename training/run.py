@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +21,11 @@ from rerank.registry import extra_for, unknown
 from training import evaluation, reinforced, separate
 from training.curves import shown_as
 from training.examples import Example, open_arrow, write_arrow
+from training.examples.formats import check_whole, read_examples
 from training.lists import Lists, opened
 from training.recipe import Recipe
 from training.students import KINDS, checked, student_of
+from training.students.student import check_quantized
 
 if TYPE_CHECKING:
     from training.trainer import ListTrainer
@@ -80,12 +83,14 @@ def run_training(
     """
     started, output = time.perf_counter(), Path(output)
     check_recipe(recipe, measured=development is not None)
+    check_quantized(recipe.student.lora)
     with _claimed(output, recipe):
         lists = _lists(recipe, examples, output, say)
-    count = recipe.objective.check(lists.all())
     development = development or _development(recipe)
-    say(f"{count:,} lists, loss {recipe.objective.loss}")
-    trainer = _trainer(recipe, output, lists, development)
+    with _read_anew(output):
+        count = recipe.objective.check(lists.all())
+        say(f"{count:,} lists, loss {recipe.objective.loss}")
+        trainer = _trainer(recipe, output, lists, development)
     say(f"{recipe.student.kind}: {trainer.student.execution}")
     resumed = _train(trainer, output, say)
     measures = _measures(trainer)
@@ -163,20 +168,33 @@ def _lists(recipe: Recipe, examples: Sequence[Example] | str | Path | None, outp
     if source is None:
         raise InputError("there is nothing to train on; name the examples (--examples, or 'examples' in the recipe)")
     if isinstance(source, str | Path) and not (Path(source) / "state.json").is_file():
-        source = _as_arrow(source, output / "examples")
+        source = _as_arrow(source, output / "examples", say)
     schedule = recipe.schedule
     found = reinforced.as_asked(recipe, opened(source), say)
     return Lists(found, sample=schedule.sample, shuffle=schedule.shuffle, seed=schedule.seed)
 
 
-def _as_arrow(source: str | Path, folder: Path) -> Path:
+def _as_arrow(source: str | Path, folder: Path, say: Say) -> Path:
     """What is not Arrow becomes Arrow once, beside the model: a stream has no places to shuffle."""
     if not folder.exists():
-        from training.examples.formats import read_examples
-
-        write_arrow(read_examples(source, strict=True), folder)
+        check_whole(source)
+        read = read_examples(source, strict=True)
+        write_arrow(read, folder)
+        for line in read.counts.lines()[1:]:  # what was repaired
+            say(line)
     open_arrow(folder)
     return folder
+
+
+@contextmanager
+def _read_anew(output: Path) -> Iterator[None]:
+    """After an error before the first step, the same command reads the examples again: they will have been mended."""
+    try:
+        yield
+    except InputError:
+        if not (output / "checkpoints").exists():
+            shutil.rmtree(output / "examples", ignore_errors=True)
+        raise
 
 
 def _development(recipe: Recipe) -> evaluation.Development | None:

@@ -38,7 +38,8 @@ def _recipes() -> list[str]:
 @names.measures_option()
 @click.option(
     "--set", "changes", multiple=True, metavar="TABLE.KEY=VALUE", callback=names.settings,
-    help="In place of what the recipe says, such as schedule.lists=8 or student.lora.rank=16; may be repeated.",
+    help="In place of what the recipe says, such as schedule.lists=8 or student.lora.rank=16, and without a VALUE "
+    "what holds by default; may be repeated.",
 )  # fmt: skip
 @click.option("--show", is_flag=True, help="Print the recipe as it would be run, and check it; train nothing.")
 @with_screen

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rerank.checkpoints import adapters
 from rerank.engine.products import MODE, VARIABLE, are_reproducible
-from rerank.errors import CheckpointError, InputError
+from rerank.errors import CheckpointError, InputError, RerankError
 from rerank.registry import extra_for, unknown
 
 if TYPE_CHECKING:
@@ -266,9 +266,11 @@ def _is_quantized(model: Any) -> bool:
 
 @contextmanager
 def explained(what: str | Path) -> Iterator[None]:
-    """What transformers and its friends say when they cannot load something, in one line."""
+    """What transformers and its friends say when they cannot load something, in one line; ours say it themselves."""
     try:
         yield
+    except RerankError:
+        raise
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"transformers cannot load {what}: {reason}") from error

@@ -128,7 +128,7 @@ def test_a_run_with_qrels_is_read_as_trec_eval_ranks_it(written: Callable[..., P
     [only] = examples
 
     assert (only.doc_ids, only.relevance, only.labels) == (("é", "10", "0"), (0, 0, 1), {"relevance"})
-    assert examples.counts.refused == {"no relevant document": 1, "query comes again": 1}
+    assert examples.counts.refused == {"unknown query": 1, "query comes again": 1}
     assert examples.counts.notes == {"candidates without a judgment, taken for irrelevant": 3}
 
 

@@ -17,7 +17,7 @@ from training.examples.record import BadExample, Example
 if TYPE_CHECKING:
     from datasets import Dataset, Features
 
-__all__ = ["example_of", "features", "open_arrow", "read_arrow", "row_of", "write_arrow"]
+__all__ = ["example_at", "example_of", "features", "open_arrow", "read_arrow", "row_of", "write_arrow"]
 
 
 def features() -> Features:
@@ -119,9 +119,22 @@ def read_arrow(folder: str | Path) -> Iterator[Example | BadExample]:
     """The examples of a folder that `write_arrow` wrote, one at a time."""
     for number, row in enumerate(open_arrow(folder), start=1):
         try:
-            yield example_of(row)
+            yield example_at(row, folder, number)
         except BadExample as error:
-            yield BadExample(error.reason, error.detail, f"{folder}: row {number}")
+            yield error
+
+
+def example_at(row: Mapping[str, Any], folder: str | Path, number: int) -> Example:
+    """The example of a row, which says its folder and its number where it does not say what file it was read from.
+
+    Raises:
+        BadExample: as `Example` does, with folder and number.
+    """
+    place = f"{folder}: row {number}"
+    try:
+        return example_of({**row, "where": row.get("where") or place})
+    except BadExample as error:
+        raise BadExample(error.reason, error.detail, place) from error
 
 
 def _cached(maker: Any, examples: Iterable[Example], cache: Path) -> Dataset:

@@ -18,7 +18,7 @@ from training.examples.record import BadExample, Example
 from training.examples.stream import Examples, Read
 from training.examples.texts import Collection
 
-__all__ = ["FORMATS", "Format", "guess", "read_examples", "write_examples"]
+__all__ = ["FORMATS", "Format", "check_whole", "guess", "read_examples", "write_examples"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,25 @@ def guess(source: str | Path) -> str:
         keys = set() if isinstance(values, BadExample) else set(values)
         return next((format for wanted, format in KEYS if wanted <= keys), "sentence-transformers")
     raise InputError(f"the name of {source} does not say its format; give one of {', '.join(FORMATS)}")
+
+
+def check_whole(source: str | Path) -> None:
+    """See that a source has all that a training run reads: its texts, and a teacher's answers, in one place.
+
+    Raises:
+        InputError: with the command that makes a folder of it.
+    """
+    name = guess(source)
+    chosen = FORMATS[name]
+    if not (chosen.by_ids or chosen.wants):
+        return
+    what = "names its texts by ids" if chosen.by_ids else f"needs {', '.join(sorted(chosen.wants))}"
+    with_what = "--collection FILE --queries FILE" if chosen.by_ids else "--permutations FILE"
+    with_what += " --qrels FILE" if name == "run" else ""
+    raise InputError(
+        f"{source} is in the format {name!r}, which {what}; make examples of it first, and train on those: "
+        f"rerank examples {source} {with_what} --output examples"
+    )
 
 
 def read_examples(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from rerank.errors import FileError, InputError
 from rerank.io.atomic import atomic_write, json_line
 from rerank.io.lines import decoded, lines, shown
+from rerank.registry import did_you_mean
 from training.examples.arrow import example_of, row_of
 from training.examples.record import BadExample, Example
 from training.examples.stream import Note, Read
@@ -22,7 +24,16 @@ TARGETS = ("label", "labels", "score", "scores")
 
 def own(path: str | Path) -> Read:
     """Lines that `write_jsonl` wrote: the fields of `Example` by their names, those that are null left out."""
-    return _examples(path, lambda values, where: example_of({"where": where, **values}))
+    return _examples(path, _own)
+
+
+def _own(values: dict[str, Any], where: str) -> Example:
+    known = [one.name for one in fields(Example)]
+    if unknown := [name for name in values if name not in known]:
+        raise BadExample("malformed line", f"no field is called {unknown[0]!r}{did_you_mean(unknown[0], known)}", where)
+    if missing := [name for name in ("query", "documents") if name not in values]:
+        raise BadExample("malformed line", f"{missing[0]!r} is missing; it has {', '.join(map(repr, values))}", where)
+    return example_of({"where": where, **values})
 
 
 def write_jsonl(examples: Iterable[Example], path: str | Path) -> int:

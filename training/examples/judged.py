@@ -105,11 +105,18 @@ def ranked(
             yield Note("candidates without a judgment, taken for irrelevant", missing)
         relevance = None if grades is None else tuple(float(grades.get(doc_id, 0)) for doc_id in kept)
         if teacher is None and not any(grade > 0 for grade in relevance or ()):
-            yield BadExample("no relevant document", f"none of the {len(kept)} candidates of {query_id!r}", where)
+            yield _unlabelled(query_id, len(kept), where, "" if grades or qrels is None else str(qrels.path))
             continue
         taught = tuple(kept.values()) if teacher == "scores" else None
         order = tuple(range(len(kept))) if teacher == "order" else None
         yield Named(where, query_id, tuple(kept), relevance, taught, order)
+
+
+def _unlabelled(query_id: str, candidates: int, where: str, unjudged_in: str) -> BadExample:
+    """Why the judgments say nothing about a query: they are of other queries, or of none of its candidates."""
+    if unjudged_in:
+        return BadExample("unknown query", f"{query_id!r} has no judgment in {unjudged_in}", where)
+    return BadExample("no relevant document", f"none of the {candidates} candidates of {query_id!r}", where)
 
 
 def _queries(path: str | Path) -> Iterator[tuple[str, str, dict[str, float] | BadExample]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rerank.engine.loading import explained, quiet
+from rerank.errors import InputError
 from rerank.kernels.target_logits import token_log_probs
 from training.students.packed import register, rows_of, run_packed
 from training.students.student import Lora, kept_randomness, quantized
@@ -33,18 +34,30 @@ def load_model(folder: Path, head: str, dtype: str, lora: Lora | None, **config:
 
     Raises:
         CheckpointError: when transformers cannot load it.
+        InputError: when it reads both ways, and one that writes is wanted.
     """
     import transformers
 
     with quiet(), explained(folder):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         shape = transformers.AutoConfig.from_pretrained(folder, **config)
+        _check_direction(folder, head, shape)
         if getattr(shape, "pad_token_id", None) is None:
             shape.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else shape.eos_token_id
         model = getattr(transformers, head).from_pretrained(
             folder, config=shape, dtype=getattr(torch, dtype), **quantized(lora, dtype)
         )
     return model, tokenizer
+
+
+def _check_direction(folder: Path, head: str, shape: Any) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as encoders
+
+    if "Seq2Seq" not in head and shape.model_type in encoders and not getattr(shape, "is_encoder_decoder", False):
+        raise InputError(
+            f"{folder.name} is a {shape.model_type}, which reads in both directions; a causal language model is "
+            "wanted, which --model names"
+        )
 
 
 def row_states(

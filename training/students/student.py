@@ -21,7 +21,7 @@ from rerank.errors import InputError
 from rerank.registry import extra_for, unknown
 from training.examples import Example
 
-__all__ = ["Lora", "Student", "kept_randomness", "lora_config", "quantized", "with_lora"]
+__all__ = ["Lora", "Student", "check_quantized", "kept_randomness", "lora_config", "quantized", "with_lora"]
 
 QUANTIZATIONS = ("8bit", "4bit")
 
@@ -247,16 +247,32 @@ def lora_config(lora: Lora, *, heads: Sequence[str] = ()) -> Any:
     )
 
 
-def quantized(lora: Lora | None, dtype: str) -> dict[str, Any]:
-    """What `from_pretrained` is told for QLoRA.
+def check_quantized(lora: Lora | None) -> None:
+    """See that frozen weights can be quantised here, before anything is loaded.
 
     Raises:
+        InputError: when there is no CUDA device.
         MissingExtra: when bitsandbytes is not installed.
     """
     if lora is None or lora.quantize is None:
-        return {}
+        return
+    if not torch.cuda.is_available():
+        raise InputError(
+            f"student.lora.quantize={lora.quantize!r} (QLoRA) needs a CUDA device, and there is none here; train "
+            "unquantised adapters with --set student.lora.quantize="
+        )
     if find_spec("bitsandbytes") is None:
-        raise extra_for(f"quantize={lora.quantize!r}", "bitsandbytes")
+        raise extra_for(f"student.lora.quantize={lora.quantize!r}", "bitsandbytes")
+
+
+def quantized(lora: Lora | None, dtype: str) -> dict[str, Any]:
+    """What `from_pretrained` is told for QLoRA.
+
+    Errors as of `check_quantized`.
+    """
+    if lora is None or lora.quantize is None:
+        return {}
+    check_quantized(lora)
     from transformers import BitsAndBytesConfig
 
     if lora.quantize == "8bit":
