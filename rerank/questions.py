@@ -43,10 +43,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """The score of one document: higher is better."""
+    """The score of one document: higher is better.
+
+    `logits` are those of the words that it was read from, the better first, of a judge that was told to keep them.
+    """
 
     score: float
     repairs: tuple[str, ...] = ()
+    logits: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "score", float(self.score))  # a numpy scalar would not survive the journal
@@ -120,7 +124,7 @@ def numbers_of(answer: Answer) -> tuple[float, ...]:
     """The scores and probabilities that an answer holds."""
     match answer:
         case Graded():
-            return (answer.score,)
+            return (answer.score, *answer.logits)
         case GradedSet():
             return answer.scores
         case Compared():

@@ -175,6 +175,7 @@ def _kept(example: Example, places: Sequence[int]) -> Example:
         relevance=of(example.relevance),
         scores=of(example.scores),
         doc_ids=of(example.doc_ids),
+        logits=of(example.logits),
         order=order,
         pairs=pairs,
         completion=example.completion if list(places) == list(range(len(example))) else None,

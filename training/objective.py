@@ -35,6 +35,7 @@ MADE_OF = {
     "order": ("order", "scores", "relevance"),
     "scores": ("scores",),
     "preferences": ("pairs",),
+    "logits": ("logits",),
     "comparisons": COMPARED_BY,
     "batches": ("relevance",),
     "tokens": ("order", "scores", "relevance"),
@@ -121,6 +122,9 @@ class Objective:
             return {"target": torch.zeros(mask.shape), "mask": mask}
         if self.reads == "preferences":
             return {"target": _preferences([example.pairs or () for example in examples], width), "mask": mask}
+        if self.reads == "logits":
+            rows = [[*(example.logits or ()), *[(0.0, 0.0)] * (width - len(example))] for example in examples]
+            return {"target": torch.tensor(rows), "mask": mask}
         if self.reads == "comparisons":
             return {"target": _preferences([comparisons(e, self.target) for e in examples], width), "mask": mask}
         found = {"target": _padded([self._target(example) for example in examples], width), "mask": mask}
@@ -138,6 +142,17 @@ class Objective:
         """
         lists = scores.new_zeros(mask.shape).masked_scatter(mask, scores)
         return OBJECTIVES[self.loss](lists, target, mask, **self.options, **more).mean()
+
+    def of_logits(self, logits: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+        """The mean loss of a batch's lists, of which the logits of words are learnt.
+
+        Args:
+            logits: of all documents, list by list, float [texts, words].
+            mask, target: of `tensors`.
+        """
+        each = mask[..., None].expand(target.shape)
+        lists = logits.new_zeros(target.shape).masked_scatter(each, logits)
+        return OBJECTIVES[self.loss](lists, target, mask, **self.options).mean()
 
     def of_comparisons(self, compared: Mapping[str, Tensor], mask: Tensor, target: Tensor) -> Tensor:
         """The mean loss of a batch's lists, of which pairs were compared.
@@ -207,7 +222,7 @@ class Objective:
             return
         if self.reads == "comparisons" and not comparisons(example, kind):
             raise BadExample("labels of the wrong kind", f"{kind} tells no two documents apart", example.where)
-        if self.reads in ("preferences", "comparisons"):
+        if self.reads in ("preferences", "comparisons", "logits"):
             return
         values = self._target(example)
         if any(not math.isfinite(value) for value in values):

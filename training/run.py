@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from rerank import prompts
 from rerank.errors import FileError, InputError
 from rerank.io.atomic import atomic_write
 from rerank.registry import extra_for, unknown
@@ -24,7 +25,7 @@ from training.examples import Example, open_arrow, write_arrow
 from training.examples.formats import check_whole, read_examples
 from training.lists import Lists, opened
 from training.recipe import Recipe
-from training.students import KINDS, checked, student_of
+from training.students import KINDS, TargetToken, checked, student_of
 from training.students.student import check_quantized
 
 if TYPE_CHECKING:
@@ -133,13 +134,25 @@ def check_recipe(recipe: Recipe, *, measured: bool = False) -> None:
             "measure what was trained with 'rerank rerank'"
         )
     reads = recipe.objective.reads
-    wants = reads if reads in ("tokens", "comparisons", "batches", "completions", "rewards") else "lists"
+    wants = reads if reads in ("tokens", "comparisons", "batches", "completions", "rewards", "logits") else "lists"
     if wants not in kind.wants.split(" or "):
         raise InputError(
             f"a {recipe.student.kind} learns from losses over {kind.wants}, and {recipe.objective.loss!r} is one over "
             f"{wants}; see docs/losses.md"
         )
+    if reads == "logits":
+        _check_two_words(recipe)
     reinforced.check_texts(recipe, measured=measured or recipe.development is not None)
+
+
+def _check_two_words(recipe: Recipe) -> None:
+    """See that a student whose logits are learnt has as many words as examples have logits."""
+    asked = prompts.find(recipe.student.options.get("prompt") or TargetToken.usual_prompt)
+    if len(asked.targets) != 2:
+        raise InputError(
+            f"loss {recipe.objective.loss!r} is over the logits of two words, and prompt {asked.name!r} has "
+            f"{len(asked.targets)}; use 'monot5', 'yes-no' or another of two"
+        )
 
 
 @contextmanager

@@ -78,6 +78,8 @@ class ListTrainer(transformers.Trainer):  # type: ignore[misc]
             return self.objective.of_tokens(outputs, **targets)
         if self.objective.reads == "comparisons":
             return self.objective.of_comparisons(outputs, **targets)
+        if self.objective.reads == "logits":
+            return self.objective.of_logits(outputs, **targets)
         loss = self.objective.of_scores(self.student.scores_of(outputs), **targets)
         beside = self.student.loss_beside(outputs)
         return loss if beside is None else loss + beside

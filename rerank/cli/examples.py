@@ -31,7 +31,8 @@ def source_options(command: Any) -> Any:
             "--needs",
             multiple=True,
             metavar="LABELS",
-            help="Refuse examples without these labels: relevance, scores, order or pairs; may be repeated.",
+            help="Refuse examples without these labels: relevance, scores, order, pairs, completion or logits; may be "
+            "repeated.",
         ),
         click.option("--cutoff", type=names.count_type, metavar="N", help="Of a run: the best N of each query."),
         click.option(
@@ -126,6 +127,7 @@ def _shown(example: Any) -> list[str]:
             "" if example.relevance is None else f"relevance {example.relevance[index]:g}",
             "" if example.scores is None else f"score {example.scores[index]:.3f}",
             f"rank {places[index]}" if places else "",
+            "" if example.logits is None else "logits {:.3f} and {:.3f}".format(*example.logits[index]),
         ]
         said = ", ".join(filter(None, known))
         lines.append(f"  {said + ': ' if said else ''}{text[:SHOWN]}{'…' if len(text) > SHOWN else ''}")

@@ -45,11 +45,11 @@ READING = (
 @names.device_options
 @click.option(
     "--labels",
-    type=click.Choice(["scores", "order", "pairs"]),
+    type=click.Choice(["scores", "order", "pairs", "logits"]),
     default="scores",
     show_default=True,
     metavar="WHAT",
-    help="What the teacher is asked for: scores, order or pairs.",
+    help="What the teacher is asked for: scores, order, pairs, or logits: those of the two words that it answers by.",
 )
 @click.option(
     "--pairs",
@@ -92,6 +92,8 @@ def label(
 ) -> None:
     """Label examples with a teacher: any reranker says how relevant, in which order, or which of two.
 
+    One that answers by two words, such as true and false, may give their logits, for students that learn them.
+
     Every answer is appended to a journal as it comes: after an interruption the same command goes on where it was.
 
     \b
@@ -99,10 +101,13 @@ def label(
         rerank label mined --model ms-marco-MiniLM-L12-v2 --max-tokens 256 --output labelled
         rerank label mined --model ./my-llm --method rankzephyr --labels order --shuffle 0 --output ordered.jsonl
         rerank label mined --model ./my-llm --method prp-allpair --labels pairs --pair-share 0.02 --output pairs.jsonl
+        rerank label mined --model monot5-3b-msmarco-10k --labels logits --output logits
     """
     check_output(output)
     sampler = _sampler(labels, strategy, pair_share, seed)
     reading = {name: options.pop(name) for name in READING}
+    if labels == "logits":
+        options["options"] = {**(options["options"] or {}), "keep_logits": True}
     stream = registry.load("training", "read-examples")(source, **reading)
     record = chosen_journal(output, journal, no_journal)
     with ExitStack() as stack:

@@ -197,9 +197,9 @@ def _close(file: int) -> None:
 
 
 def _plain(answer: Answer) -> dict[str, Any]:
-    """The fields of an answer, without empty repairs."""
+    """The fields of an answer, without repairs and logits that it has not."""
     values = {field.name: getattr(answer, field.name) for field in fields(answer)}
-    return {name: value for name, value in values.items() if name != "repairs" or value}
+    return {name: value for name, value in values.items() if name not in ("repairs", "logits") or value}
 
 
 def _tuples(value: Any) -> Any:

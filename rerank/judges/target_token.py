@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rerank.errors import InputError
 from rerank.judges.bills import Asked, Given
 from rerank.judges.prompted import PromptedJudge
 from rerank.judges.readings import by_targets, check_targets, checked_grades, checked_reading, usual_reading
 from rerank.judges.target_words import target_ids
 from rerank.prompts.prompt import Prompt
-from rerank.questions import Compare, Grade
+from rerank.questions import Answer, Compare, Grade, Graded
 
 __all__ = ["TargetToken"]
 
@@ -36,9 +38,12 @@ class TargetToken(PromptedJudge):
             numbers. Only with more than two targets.
         reading: "logit", "log-probability", "difference" or "expected"; by default the prompt's, else by the number of
             targets. Not of a comparison.
+        keep_logits: a grade brings the raw logits of its targets along, for students that learn them (`rerank label
+            --labels logits`).
 
     Raises:
-        CheckpointError, InputError: as `PromptedJudge`; also when a target is not one token where it would be written.
+        CheckpointError, InputError: as `PromptedJudge`; also when a target is not one token where it would be written,
+            or logits of a comparison are to be kept.
     """
 
     answers = frozenset({Grade, Compare})
@@ -52,6 +57,7 @@ class TargetToken(PromptedJudge):
         targets: Sequence[str] | None = None,
         grades: Sequence[float] | None = None,
         reading: str | None = None,
+        keep_logits: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(folder, prompt=prompt, **options)
@@ -59,6 +65,9 @@ class TargetToken(PromptedJudge):
         check_targets(self.prompt.name, words, Compare in self.answers)
         self.grades = checked_grades(words, self.prompt.grades or None if grades is None else grades)
         self.reading = "" if Compare in self.answers else checked_reading(words, reading or self.prompt.reading)
+        if keep_logits and Compare in self.answers:
+            raise InputError(f"keep_logits is for grades, and prompt {self.prompt.name!r} compares; leave it out")
+        self.keeps_logits = keep_logits
         self.targets = dict(zip(words, target_ids(self.tokenizer, words, behind=self.tail), strict=True))
 
     @property
@@ -72,14 +81,16 @@ class TargetToken(PromptedJudge):
         """The targets, with their tokens and what they are worth."""
         said = ", ".join(f"{word!r} = token {token}" for word, token in self.targets.items())
         worth = {"grades": ", ".join(map(str, self.grades))} if self.grades else {}
-        return {"targets": said, **worth, **({"reading": self.reading} if self.reading else {})}
+        kept = {"logits": "kept"} if self.keeps_logits else {}
+        return {"targets": said, **worth, **({"reading": self.reading} if self.reading else {}), **kept}
 
     def ask(self, asked: Sequence[Asked]) -> Given:
         """One step of the model for all."""
         ids = [*self.targets.values()]
         logits, work = self.model.logits([each.prompt for each in asked], [ids] * len(asked))
-        answers = [
-            by_targets(each.question, row.double().tolist(), self.grades, reading=self.reading)
-            for each, row in zip(asked, logits, strict=True)
-        ]
-        return Given(answers, work)
+        rows = [row.double().tolist() for row in logits]
+        return Given([self._answer(each, row) for each, row in zip(asked, rows, strict=True)], work)
+
+    def _answer(self, asked: Asked, logits: list[float]) -> Answer:
+        answer = by_targets(asked.question, logits, self.grades, reading=self.reading)
+        return replace(answer, logits=tuple(logits)) if self.keeps_logits and isinstance(answer, Graded) else answer

@@ -90,6 +90,9 @@ def test_every_recipe_of_a_language_model_trains(
     if recipe.objective.reads == "preferences":
         place = tmp_path / "pairs.jsonl"
         write_examples([replace(example, pairs=((0, 1, 1.0), (2, 3, 0.5))) for example in lists(2)], place)
+    if recipe.objective.reads == "logits":
+        place = tmp_path / "logits.jsonl"
+        write_examples([replace(example, logits=((1.5, -2.0),) * len(example)) for example in lists(2)], place)
     small = ["--set", "student.options.max_tokens=700", "--set", "schedule.lists=2", "--set", "schedule.accumulate=1"]
     where = ["--examples", place, "--model", model, "--output", tmp_path / "out"]
 

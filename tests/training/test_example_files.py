@@ -82,6 +82,23 @@ def test_id_triples_find_their_texts(written: Callable[..., Path]) -> None:
     assert examples.counts.places["unknown document"][0].startswith(f"{path}:5: unknown document: '999' is not in ")
 
 
+def test_inrankers_soft_labels(written: Callable[..., Path]) -> None:
+    line = {"query": "what flies", "contents": "two birds fly", "true_logit": 23.2, "false_logit": 5}
+    bad = [{**line, "true_logit": None}, {**line, "contents": " "}, {"query": "q", "true_logit": 1, "false_logit": 2}]
+    texts = written("inpars_beir_dataset.jsonl", [line, *bad])
+    ids = written("InRanker_msmarco.tsv", "-1.5\t2\t200\t7\nx\t2\t200\t7\n1\t2\t200\n1\t2\t200\t8\n")
+
+    examples, named = read_examples(texts), by_ids(ids)
+    [of_texts], [of_ids] = examples, named
+
+    assert of_texts == Example("what flies", ("two birds fly",), logits=((23.2, 5.0),))
+    assert (of_texts.labels, of_texts.where) == ({"logits"}, f"{texts}:1")
+    assert examples.counts.refused == {"teacher score is no number": 1, "empty document": 1, "malformed line": 1}
+    assert of_ids == Example("what flies", ("two birds fly",), logits=((-1.5, 2.0),), query_id="200", doc_ids=("7",))
+    assert named.counts.refused == {"teacher score is no number": 1, "malformed line": 1, "unknown document": 1}
+    assert (guess(texts), guess(ids)) == ("inranker", "inranker-ids")
+
+
 def test_margin_mse_scores(written: Callable[..., Path]) -> None:
     name = "bert_cat_ensemble_msmarcopassage_train_scores_ids.tsv"
     path = written(name, "9.5\t-1.25\t100\t0\t10\nnan\t0\t100\t0\t10\nx\t0\t100\t0\t10\n")

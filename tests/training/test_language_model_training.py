@@ -47,7 +47,7 @@ def test_a_t5_learns_eight_queries_and_is_asked_as_it_was_trained(
     student = TargetToken(tmp_path / "student", prompt=prompt, max_tokens=64).eval()
     example = lists(1, documents=3)[0]
     with torch.no_grad():
-        scores = student(**student.read([example]))
+        scores = student.scores_of(student(**student.read([example])))
     expected = scores if prompt == "rankt5" else torch.nn.functional.logsigmoid(scores)
     with Reranker(tmp_path / "student") as reranker:
         ranked = reranker.rank(example.query, [Document(str(i), text) for i, text in enumerate(example.documents)])

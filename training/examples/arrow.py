@@ -37,6 +37,7 @@ def features() -> Features:
             "doc_ids": List(Value("string")),
             "where": Value("string"),
             "completion": Value("large_string"),
+            "logits": List(List(Value("float64"))),
         }
     )
 
@@ -108,7 +109,7 @@ def open_arrow(folder: str | Path) -> Dataset:
     except (FileNotFoundError, ValueError) as error:
         raise FileError(f"{folder} holds no examples that `rerank examples` wrote ({error})") from error
     known, found = set(features()), set(getattr(dataset, "column_names", ()))
-    if not known - {"completion"} <= found <= known:  # which older folders lack
+    if not known - {"completion", "logits"} <= found <= known:  # which older folders lack
         raise FileError(
             f"{folder} has other columns: {dataset.column_names}; `rerank examples` writes {list(features())}"
         )

@@ -72,6 +72,8 @@ FORMATS: Mapping[str, Format] = {
     "msmarco-triples": Format("MS MARCO's triples.train.*.tsv: query, relevant, irrelevant text", tables.triples),
     "msmarco-id-triples": Format("MS MARCO's qidpidtriples.*.tsv: the same by ids", tables.id_triples, by_ids=True),
     "margin-mse": Format("a teacher's two scores and three ids a line", tables.margins, by_ids=True),
+    "inranker": Format("InRanker's JSONL: a document and a teacher's logits of true and false", jsonl.inranker),
+    "inranker-ids": Format("InRanker_msmarco.tsv: two logits and two ids a line", tables.logits, by_ids=True),
     "qrels": Format("judgments: MS MARCO's qrels.train.tsv, TREC's or BEIR's", _qrels, by_ids=True),
     "run": Format("a TREC run, with qrels, or a teacher's", _run, frozenset({"qrels", "teacher", "cutoff"}),
                   by_ids=True),
@@ -89,6 +91,7 @@ NAMES = (
     (r"qidpidtriples\..*", "msmarco-id-triples"),
     (r"triples\..*", "msmarco-triples"),
     (r".*scores_ids\.tsv", "margin-mse"),
+    (r"InRanker_.*\.tsv", "inranker-ids"),
     (r"(.*\.)?qrels\..*|qrels", "qrels"),
     (r"__.*__.*\.run", "rank-distillm"),
     (r".*\.(run|trec)", "run"),
@@ -97,6 +100,7 @@ NAMES = (
 
 KEYS = (
     ({"documents"}, "jsonl"),
+    ({"true_logit", "false_logit"}, "inranker"),
     ({"retrieved_passages"}, "rankgpt"),
     ({"positive_passages"}, "tevatron"),
     ({"conversations"}, "rankzephyr"),

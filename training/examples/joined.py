@@ -24,6 +24,7 @@ class Named:
     order: tuple[int, ...] | None = None
     pairs: tuple[Pair, ...] | None = None
     completion: str | None = None
+    logits: tuple[tuple[float, float], ...] | None = None
 
 
 def join(named: Iterable[Named | BadExample | Note], collection: Collection) -> Read:
@@ -52,6 +53,7 @@ def _joined(one: Named, collection: Collection) -> Example | BadExample:
             doc_ids=one.doc_ids,
             where=one.where,
             completion=one.completion,
+            logits=one.logits,
         )
     except BadExample as error:
         return error

@@ -16,7 +16,7 @@ from training.examples.arrow import example_of, row_of
 from training.examples.record import BadExample, Example
 from training.examples.stream import Note, Read
 
-__all__ = ["flagembedding", "objects", "own", "sentence_transformers", "tevatron", "write_jsonl"]
+__all__ = ["flagembedding", "inranker", "objects", "own", "sentence_transformers", "tevatron", "write_jsonl"]
 
 TARGETS = ("label", "labels", "score", "scores")
 """Columns that sentence-transformers takes for what shall be learnt; all others are texts, in their order."""
@@ -62,6 +62,14 @@ def tevatron(path: str | Path) -> Read:
 def flagembedding(path: str | Path) -> Read:
     """FlagEmbedding's: query, pos and neg, and a teacher's pos_scores and neg_scores where both are there."""
     return _examples(path, _flagembedding, unused="prompt")
+
+
+def inranker(path: str | Path) -> Read:
+    """InRanker's soft labels: query, contents, true_logit and false_logit, one document a line.
+
+    https://github.com/unicamp-dl/InRanker/blob/main/docs/training.md
+    """
+    return _examples(path, _inranker)
 
 
 def sentence_transformers(path: str | Path) -> Read:
@@ -133,6 +141,11 @@ def _flagembedding(values: dict[str, Any], where: str) -> Example:
     relevance = (1.0,) * len(good) + (0.0,) * len(bad)
     scores = tuple(score for side in scored for score in side) if scored else None
     return Example(values["query"], (*good, *bad), relevance=relevance, scores=scores, where=where)
+
+
+def _inranker(values: dict[str, Any], where: str) -> Example:
+    logits = (values["true_logit"], values["false_logit"])
+    return Example(values["query"], (values["contents"],), logits=(logits,), where=where)
 
 
 def _sentence_transformers(values: dict[str, Any], where: str) -> Example:

@@ -14,7 +14,7 @@ __all__ = ["LABELS", "BadExample", "Example", "Pair"]
 Pair: TypeAlias = tuple[int, int, float]
 """(index of one document, index of another, P(the first wins)): what a pairwise teacher says."""
 
-LABELS = ("relevance", "scores", "order", "pairs", "completion")
+LABELS = ("relevance", "scores", "order", "pairs", "completion", "logits")
 """The kinds of labels that an example may carry; a loss says which of them it needs."""
 
 
@@ -75,6 +75,7 @@ class Example:
         pairs: the teacher's: (index, index, P(the first wins)), as many as were asked.
         completion: what the teacher wrote when it was asked about these documents in this order: its thought, from
             `<think>` on, and its answer.
+        logits: the teacher's of two words for each document, the better word first: ("true", "false").
         query_id, doc_ids: where they are known.
         where: the file and the line it was read from; two examples that differ in it alone are equal.
 
@@ -93,6 +94,7 @@ class Example:
     doc_ids: tuple[str, ...] | None = None
     where: str = field(default="", compare=False)
     completion: str | None = None
+    logits: tuple[tuple[float, float], ...] | None = None
 
     def __post_init__(self) -> None:
         _check_texts(self)
@@ -106,6 +108,7 @@ class Example:
         if self.order is not None and sorted(self.order) != list(range(len(self.documents))):
             raise BadExample("order is no permutation", f"{self.order} of {len(self)} documents", self.where)
         _check_pairs(self)
+        _check_logits(self)
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -193,3 +196,18 @@ def _check_pairs(example: Example) -> None:
             detail = f"({first}, {second}, {wins}) of {len(example)} documents; the last is a probability"
             raise BadExample("pair of no two documents", detail, example.where)
     object.__setattr__(example, "pairs", pairs)
+
+
+def _check_logits(example: Example) -> None:
+    """Two finite numbers for each document, as a tuple of pairs."""
+    if example.logits is None:
+        return
+    if len(example.logits) != len(example):
+        detail = f"{len(example.logits)} pairs of logits for {len(example)} documents"
+        raise BadExample("other number of labels", detail, example.where)
+    rows = tuple(tuple(map(_number, row)) for row in example.logits)
+    for index, row in enumerate(rows):
+        if len(row) != 2 or not all(map(math.isfinite, row)):
+            detail = f"{list(example.logits[index])} at document {index}; the logits of two words are wanted"
+            raise BadExample("teacher score is no number", detail, example.where)
+    object.__setattr__(example, "logits", rows)

@@ -3,7 +3,9 @@
 - `triples.train.small.tsv`: query, relevant text, irrelevant text;
 - `qidpidtriples.train.full.2.tsv`: the same by ids;
 - MarginMSE's `bert_cat_ensemble_msmarcopassage_train_scores_ids.tsv` (Hofstätter et al., 2020,
-  https://arxiv.org/abs/2010.02666): score of the relevant, score of the irrelevant, query id, their ids.
+  https://arxiv.org/abs/2010.02666): score of the relevant, score of the irrelevant, query id, their ids;
+- InRanker's `InRanker_msmarco.tsv` (Laitz et al., 2024, https://arxiv.org/abs/2401.06910): a teacher's logits of "true"
+  and "false", query id, document id.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from training.examples.joined import Named
 from training.examples.record import BadExample, Example
 from training.examples.stream import Read
 
-__all__ = ["id_triples", "margins", "triples"]
+__all__ = ["id_triples", "logits", "margins", "triples"]
 
 
 def triples(path: str | Path) -> Read:
@@ -44,12 +46,25 @@ def margins(path: str | Path) -> Iterator[Named | BadExample]:
         if isinstance(fields, BadExample):
             yield fields
             continue
-        try:
-            scores = (float(fields[0]), float(fields[1]))
-        except ValueError:
-            yield BadExample("teacher score is no number", f"{fields[0]!r} and {fields[1]!r}", where)
+        two = _two_numbers(fields, where)
+        yield two if isinstance(two, BadExample) else Named(where, fields[2], (fields[3], fields[4]), (1.0, 0.0), two)
+
+
+def logits(path: str | Path) -> Iterator[Named | BadExample]:
+    """The teacher's two logits, that of "true" first, and two ids."""
+    for where, fields in _rows(path, 4):
+        if isinstance(fields, BadExample):
+            yield fields
             continue
-        yield Named(where, fields[2], (fields[3], fields[4]), (1.0, 0.0), scores)
+        two = _two_numbers(fields, where)
+        yield two if isinstance(two, BadExample) else Named(where, fields[2], (fields[3],), logits=(two,))
+
+
+def _two_numbers(fields: list[str], where: str) -> tuple[float, float] | BadExample:
+    try:
+        return float(fields[0]), float(fields[1])
+    except ValueError:
+        return BadExample("teacher score is no number", f"{fields[0]!r} and {fields[1]!r}", where)
 
 
 def _rows(path: str | Path, columns: int) -> Iterator[tuple[str, list[str] | BadExample]]:

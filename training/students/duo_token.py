@@ -71,7 +71,11 @@ class DuoToken(TargetToken):
         return torch.cat([sym_sum(table[:count, :count]) for table, count in zip(wins, counts.tolist(), strict=True)])
 
     def _logits(self, inputs: dict[str, Tensor]) -> Tensor:
-        logit: Callable[..., Tensor] = super().forward
+        read: Callable[..., Tensor] = super().forward
+
+        def logit(**texts: Tensor) -> Tensor:
+            return TargetToken.scores_of(self, read(**texts))
+
         if torch.is_grad_enabled() or not self.seq2seq or len(inputs["input_ids"]) <= AT_ONCE:
             return logit(**inputs)
         parts = zip(*(torch.split(tensor, AT_ONCE) for tensor in inputs.values()), strict=True)

@@ -32,6 +32,8 @@ class TargetToken(Student):
     target's less the second's, whose sigmoid is P(first) over both: `bce` is then monoT5's cross-entropy over "true"
     and "false" (https://arxiv.org/abs/2003.06713).
 
+    `mse-logits` learns the logits of both words as they are (InRanker, https://arxiv.org/abs/2401.06910).
+
     Args:
         name: a checkpoint's name, hub id or folder.
         prompt: of the toolkit, that asks to grade: "rankt5", "yes-no" …; "monot5" by default.
@@ -45,6 +47,7 @@ class TargetToken(Student):
         InputError: when a target is not one token.
     """
 
+    wants: ClassVar[str] = "lists or logits"
     asks: ClassVar[str] = "grade"
     usual_prompt: ClassVar[str] = "monot5"
 
@@ -109,7 +112,7 @@ class TargetToken(Student):
         return {"input_ids": padded, "attention_mask": mask, "cut": cut}
 
     def forward(self, *, cut: Tensor | None = None, **inputs: Tensor) -> Any:
-        """float [texts]."""
+        """The logits of its words: float [texts, words]."""
         model = self.core
         if self.seq2seq:
             start = torch.tensor([self.prefix], device=inputs["input_ids"].device).expand(len(inputs["input_ids"]), -1)
@@ -117,7 +120,11 @@ class TargetToken(Student):
         else:
             states = row_states(model, **inputs, packed=not self.why_padded)
             logits = head_rows(model, states[last_tokens(inputs["lengths"], inputs["slots"])], self.targets)
-        score: Tensor = logits[:, 0] if len(self.targets) == 1 else logits[:, 0] - logits[:, 1]
+        return logits
+
+    def scores_of(self, outputs: Any) -> Tensor:
+        """The logit of its one word, or of the first less the second's: float [texts]."""
+        score: Tensor = outputs[:, 0] if len(self.targets) == 1 else outputs[:, 0] - outputs[:, 1]
         return score
 
 

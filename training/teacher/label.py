@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from rerank.errors import InputError
-from rerank.questions import Compare
+from rerank.questions import Compare, Grade, Graded, Plan
 from rerank.rerankers.reranker import Reranker
 from rerank.types import Document, Query, Ranking
 from training.examples.record import Example, Pair
@@ -19,7 +19,7 @@ from training.teacher.pairs import PairSampler, asking
 
 __all__ = ["KINDS", "label", "scored_by"]
 
-KINDS = ("scores", "order", "pairs")
+KINDS = ("scores", "order", "pairs", "logits")
 """What a teacher may be asked for."""
 
 AT_ONCE = 256
@@ -60,8 +60,9 @@ def label(
 
     Args:
         examples: what is labelled, gone through once for each reading of the result.
-        teacher: scores each document, or orders lists, or (for pairs) has a judge that compares.
-        labels: "scores", "order" or "pairs".
+        teacher: scores each document, or orders lists, or (for pairs) has a judge that compares, or (for logits) one
+            that grades by two words and keeps their logits: `options={"keep_logits": True}`.
+        labels: "scores", "order", "pairs" or "logits".
         sampler: of pairs: which; 2 % of them, uniform, by default.
         soft: of pairs: probabilities in place of 1, 0.5 and 0.
         passes: of an order: give the teacher its own order to improve, so many times in all or until nothing changes.
@@ -77,7 +78,7 @@ def label(
     """
     _check(teacher, labels, sampler is not None or soft, passes, full_list)
     how = _How(teacher, sampler or PairSampler(), soft, passes, full_list, on_answer)
-    ask = {"scores": _scores, "order": _order, "pairs": _pairs}[labels]
+    ask = {"scores": _scores, "order": _order, "pairs": _pairs, "logits": _logits}[labels]
 
     def read() -> Read:
         number = 0
@@ -113,6 +114,12 @@ def _check(teacher: Reranker, labels: str, of_pairs: bool, passes: int, full_lis
         raise InputError(
             f"the judge of {teacher.name} compares no two documents; pairs want one that does, as prp-allpair's"
         )
+    if labels == "logits" and len(getattr(teacher.judge, "targets", ())) != 2:
+        raise InputError(
+            f"the judge of {teacher.name} does not answer by two words; logits want one that does, as monot5's"
+        )
+    if labels == "logits" and not getattr(teacher.judge, "keeps_logits", False):
+        raise InputError(f"the judge of {teacher.name} keeps no logits; load it with options={{'keep_logits': True}}")
 
 
 def _ids(example: Example) -> tuple[str, ...]:
@@ -154,6 +161,23 @@ def _pairs(rankings: Sequence[Ranking], how: _How) -> list[Found]:
         plans.append(asking(ranking, chosen, pairs, soft=how.soft))
     how.teacher.carry(plans, on_answer=how.on_answer)
     return [found(ranking, pairs) for ranking, pairs in zip(rankings, said, strict=True)]
+
+
+def _logits(rankings: Sequence[Ranking], how: _How) -> list[Found]:
+    def found(ranking: Ranking, rows: Sequence[tuple[float, ...]]) -> Found:
+        shown = {document.doc_id: row for document, row in zip(ranking.documents, rows, strict=True)}
+        return lambda ids: tuple(shown[one] for one in ids)
+
+    told: list[list[tuple[float, ...]]] = [[] for _ in rankings]
+    how.teacher.carry(map(_telling, rankings, told), on_answer=how.on_answer)
+    return [found(ranking, rows) for ranking, rows in zip(rankings, told, strict=True)]
+
+
+def _telling(ranking: Ranking, told: list[tuple[float, ...]]) -> Plan:
+    """Grade all documents, and say by which logits."""
+    answers = yield [Grade(ranking.query, document) for document in ranking.documents]
+    told += [answer.logits for answer in answers if isinstance(answer, Graded)]
+    return ranking
 
 
 def _in_passes(rankings: Sequence[Ranking], how: _How) -> Sequence[Ranking]:
