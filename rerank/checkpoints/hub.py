@@ -82,18 +82,26 @@ class Hub:
         Raises:
             CheckpointError: when the hub is not to be asked, does not answer, or has no such repository.
         """
+        sizes = self.files()
+        with _quiet():
+            place = self._download(_wanted(sizes), progress)
+        folders.check(place)
+        return place
+
+    def files(self) -> dict[str, int]:
+        """The repository's files and their sizes in bytes; the one request that finds out whether there is a hub.
+
+        Raises:
+            CheckpointError: as `fetch` does.
+        """
         from huggingface_hub import constants
 
         if constants.HF_HUB_OFFLINE:
             raise CheckpointError(f"the hub was not asked for {self.repo} (HF_HUB_OFFLINE is set)")
         with _quiet():
-            sizes = self._ask()
-            place = self._download(_wanted(sizes), progress)
-        folders.check(place)
-        return place
+            return self._ask()
 
     def _ask(self) -> dict[str, int]:
-        """The repository's files and their sizes in bytes; the one request that finds out whether there is a hub."""
         from huggingface_hub import HfApi
         from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 

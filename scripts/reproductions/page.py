@@ -1,0 +1,155 @@
+"""docs/reproductions.md: the rows and what was measured of them, written from the files of both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from reproductions import row as rows
+from reproductions.row import Figure, Row
+from reproductions.running import Measured, published_first, verdict
+from rerank import config
+from rerank.io import atomic_write
+
+__all__ = ["PAGE", "RESULTS", "published", "read", "record", "stale", "write"]
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "reproductions.md"
+RESULTS = ROOT / "benchmarks" / "results" / "reproductions.jsonl"
+BEGIN, END = "<!-- written by scripts/reproduce.py page -->", "<!-- end of what is written -->"
+
+
+def published(one: Row, *, linked: bool = False) -> str:
+    """All figures of a row in one line; `linked` leads to those that stand elsewhere than the row's others."""
+    return ", ".join(_figure(each, linked) for each in one.figure)
+
+
+def _figure(each: Figure, linked: bool) -> str:
+    said = f"[{_share(each.value)}]({each.source})" if linked and each.source else _share(each.value)
+    return f"{'+'.join(each.collections)} {said}" + ("" if each.measure == "nDCG@10" else f" {each.measure}")
+
+
+def read() -> list[Measured]:
+    """What was measured and recorded, in the order of its rows."""
+    if not RESULTS.exists():
+        return []
+    lines = RESULTS.read_text(encoding="utf-8").splitlines()
+    return [config.build(Measured, json.loads(line), f"{RESULTS.name}:{at}") for at, line in enumerate(lines, start=1)]
+
+
+def record(measured: Sequence[Measured]) -> None:
+    """Write results down, in place of those of the same thing, and the page anew."""
+    kept = {_same(one): one for one in [*read(), *measured]}
+    with atomic_write(RESULTS) as file:
+        for one in sorted(kept.values(), key=_same):
+            file.write(json.dumps(asdict(one)) + "\n")
+    write()
+
+
+def _same(one: Measured) -> tuple[object, ...]:
+    return one.row, one.collections, one.measure, one.depth, one.queries, one.weights
+
+
+def write() -> None:
+    """Put the tables into the page."""
+    with atomic_write(PAGE) as file:
+        file.write(_page())
+
+
+def stale() -> bool:
+    """Whether the page is not what rows and results say."""
+    return PAGE.read_text(encoding="utf-8") != _page()
+
+
+def _page() -> str:
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    return "\n".join([f"{before}{BEGIN}\n", *_tables(read())]) + f"\n{END}{rest.partition(END)[2]}"
+
+
+def _tables(measured: Sequence[Measured]) -> Iterator[str]:
+    all_rows = [rows.read(name) for name in rows.names()]
+    compared = [one for one in measured if not one.differences]
+    reproduced = {one.row for one in compared}
+    yield (
+        f"{len(all_rows)} rows. Compared with what was published: {len(reproduced)} of them. Run in another way, which "
+        f"compares nothing: {len({one.row for one in measured} - reproduced)}. The others were not run.\n"
+    )
+    yield from _compared(compared)
+    yield from _tried([one for one in measured if one.differences])
+    yield "## The rows\n"
+    yield from _table(("row", "model", "candidates", "published nDCG@10", "here"))
+    for one in all_rows:
+        yield _cells(_described(one, [each for each in measured if each.row == one.name]))
+    yield "\nIn what the sources did otherwise, and what keeps a row from being run:\n"
+    for one in all_rows:
+        if one.note or one.obstacle:
+            yield f"- `{one.name}`: {one.note or one.obstacle}"
+
+
+def _described(one: Row, measured: Sequence[Measured]) -> list[str]:
+    models = ", ".join(f"`{model}`" for model in one.models) or "none: the first stage itself"
+    here = "cannot be run" if one.obstacle else "not run"
+    if measured:
+        here = "path alone" if all(each.differences for each in measured) else "compared, above"
+    title = f"[{one.title}]({one.source}) `{one.name}`"
+    return [title, models, f"{one.depth} of {one.first_stage}", published(one, linked=True), here]
+
+
+def _compared(measured: Sequence[Measured]) -> Iterator[str]:
+    """Those that can be held against what was published."""
+    if not measured:
+        return
+    yield "## Compared\n"
+    yield from _table(("row", "collection", "first stage", "measured", "95 % interval", "published", "difference", ""))
+    for one in measured:
+        row = rows.read(one.row)
+        for figure in row.figure:
+            if (figure.collections, figure.measure) == (one.collections, one.measure):
+                first = published_first(row, one.collections[0], one.measure)
+                yield _cells(
+                    [
+                        f"`{one.row}`",
+                        f"{_where(one)}, {one.queries} queries",
+                        f"{_share(one.first_stage)}" + (f" ({_share(first.value)})" if first else "")
+                        if row.stage
+                        else "",
+                        _share(one.value),
+                        " to ".join(map(_share, one.interval)),
+                        _share(figure.value),
+                        f"{one.value - figure.value:+.4f}",
+                        verdict(one, figure, row),
+                    ]
+                )
+    yield ""
+
+
+def _tried(measured: Sequence[Measured]) -> Iterator[str]:
+    """Those that show that a row's path runs, and no more."""
+    if not measured:
+        return
+    yield "## Run in another way\n"
+    yield "The path of a row from end to end; no value here says anything about what was published.\n"
+    yield from _table(("row", "collection", "measured", "first stage", "otherwise than published"))
+    for one in measured:
+        value, first = _share(one.value), _share(one.first_stage)
+        yield _cells([f"`{one.row}`", _where(one), value, first, "; ".join(one.differences)])
+    yield ""
+
+
+def _where(one: Measured) -> str:
+    return "+".join(one.collections) + ("" if one.measure == "nDCG@10" else f", {one.measure}")
+
+
+def _table(head: Sequence[str]) -> Iterator[str]:
+    yield _cells(head)
+    yield _cells(["---"] * len(head))
+
+
+def _cells(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _share(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
