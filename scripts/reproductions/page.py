@@ -65,7 +65,7 @@ def stale() -> bool:
 
 def _page() -> str:
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    return "\n".join([f"{before}{BEGIN}\n", *_tables(read())]) + f"\n{END}{rest.partition(END)[2]}"
+    return "\n".join([f"{before}{BEGIN}\n", *_tables(read())]) + f"\n\n{END}{rest.partition(END)[2]}"
 
 
 def _tables(measured: Sequence[Measured]) -> Iterator[str]:
