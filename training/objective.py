@@ -15,6 +15,7 @@ from torch import Tensor
 from rerank.errors import InputError
 from rerank.registry import did_you_mean, unknown
 from training.comparisons import COMPARED_BY, comparisons
+from training.curriculum import SAMPLES, Curriculum
 from training.examples import BadExample, Example
 from training.losses import LOSSES, Loss, language
 from training.rewards import REWARDS
@@ -58,10 +59,12 @@ class Objective:
         relevant: grades from this on are labels of 1, others of 0, for losses that read labels; by default grades above
             1 are refused.
         most: documents in a list, at most; a longer list is refused, because the whole list is in memory.
+        curriculum: weights that begin with what is easy; the loss learns from labels then, and the examples' scores are
+            a first stage's (`training.curriculum.Worths`). None: all weigh the same.
 
     Raises:
         UnknownName: when there is no such loss.
-        InputError: when options or target do not fit the loss.
+        InputError: when options, target or curriculum do not fit the loss.
     """
 
     loss: str
@@ -69,6 +72,7 @@ class Objective:
     target: str | None = None
     relevant: float | None = None
     most: int = 256
+    curriculum: Curriculum | None = None
 
     def __post_init__(self) -> None:
         if self.loss not in OBJECTIVES:
@@ -87,6 +91,10 @@ class Objective:
             raise InputError(f"target={self.target!r}, but loss {self.loss!r} is made of {kinds}")
         if self.relevant is not None and reads != "labels":
             raise InputError(f"relevant={self.relevant}, but loss {self.loss!r} does not read labels; leave it out")
+        if self.curriculum is not None:
+            self.curriculum.check(self.loss)
+            if self.target not in (None, "relevance"):
+                raise InputError(f"target={self.target!r}, but a curriculum is over labels; leave it out")
 
     @property
     def reads(self) -> str:
@@ -128,20 +136,38 @@ class Objective:
         if self.reads == "comparisons":
             return {"target": _preferences([comparisons(e, self.target) for e in examples], width), "mask": mask}
         found = {"target": _padded([self._target(example) for example in examples], width), "mask": mask}
+        if self.curriculum is not None:
+            found["worth"] = _padded([example.scores or () for example in examples], width)
         if self.loss == "margin-mse" and all(example.relevance is not None for example in examples):
             found["relevance"] = _padded([example.relevance or () for example in examples], width)
         return found
 
-    def of_scores(self, scores: Tensor, mask: Tensor, target: Tensor, **more: Tensor) -> Tensor:
+    def of_scores(
+        self,
+        scores: Tensor,
+        mask: Tensor,
+        target: Tensor,
+        *,
+        step: int = 0,
+        worth: Tensor | None = None,
+        **more: Tensor,
+    ) -> Tensor:
         """The mean loss of a batch's lists.
 
         Args:
             scores: of all documents, list by list, float [texts].
             mask, target: of `tensors`.
+            step: of the optimiser, from 0, by which a curriculum goes.
+            worth: of `tensors`, for a curriculum.
             more: what else it gave.
         """
         lists = scores.new_zeros(mask.shape).masked_scatter(mask, scores)
-        return OBJECTIVES[self.loss](lists, target, mask, **self.options, **more).mean()
+        if self.curriculum is None or worth is None:
+            return OBJECTIVES[self.loss](lists, target, mask, **self.options, **more).mean()
+        weights = self.curriculum.weights(self.loss, worth, target, mask, step)
+        if SAMPLES[self.loss] == "lists":
+            return (weights * OBJECTIVES[self.loss](lists, target, mask, **self.options)).mean()
+        return OBJECTIVES[self.loss](lists, target, mask, weights=weights, **self.options).mean()
 
     def of_logits(self, logits: Tensor, mask: Tensor, target: Tensor) -> Tensor:
         """The mean loss of a batch's lists, of which the logits of words are learnt.
@@ -189,7 +215,8 @@ class Objective:
         return OBJECTIVES[self.loss](log_probs, tokens, placed, target, mask, **self.options).mean()
 
     def _made_of(self, example: Example) -> str:
-        kinds = MADE_OF[self.reads] if self.target is None else (self.target,)
+        target = self.target if self.curriculum is None else "relevance"
+        kinds = MADE_OF[self.reads] if target is None else (target,)
         found = next((kind for kind in kinds if getattr(example, kind) is not None), None)
         if found is None:
             carries = ", ".join(sorted(example.labels)) or "no labels"
@@ -218,6 +245,10 @@ class Objective:
             REWARDS[self.options["reward"]].check(example)
             return
         kind = self._made_of(example)
+        if self.curriculum is not None and example.scores is None:
+            carries = ", ".join(sorted(example.labels))
+            wants = f"a curriculum by {self.curriculum.by!r} goes by a first stage's scores"
+            raise BadExample("labels of the wrong kind", f"{wants}; this example has {carries}", example.where)
         if self.reads == "completions":
             return
         if self.reads == "comparisons" and not comparisons(example, kind):
@@ -241,7 +272,7 @@ def _options(loss: Loss) -> list[str]:
     return [
         each.name
         for each in parameters
-        if each.kind is each.KEYWORD_ONLY and each.name not in fixed and each.name != "relevance"
+        if each.kind is each.KEYWORD_ONLY and each.name not in fixed and each.name not in ("relevance", "weights")
     ]
 
 

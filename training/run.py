@@ -20,6 +20,7 @@ from rerank.errors import FileError, InputError
 from rerank.io.atomic import atomic_write
 from rerank.registry import extra_for, unknown
 from training import evaluation, reinforced, separate
+from training.curriculum import Worths
 from training.curves import shown_as
 from training.examples import Example, open_arrow, write_arrow
 from training.examples.formats import check_whole, read_examples
@@ -125,6 +126,10 @@ def check_recipe(recipe: Recipe, *, measured: bool = False) -> None:
     if recipe.student.kind not in (known := {**KINDS, **separate.KINDS}):
         raise unknown("student", recipe.student.kind, known)
     if recipe.student.kind in separate.KINDS:
+        if recipe.objective.curriculum is not None:
+            raise InputError(
+                f"a {recipe.student.kind} is trained without a curriculum; leave [objective.curriculum] out"
+            )
         separate.check_separate(recipe)
         return
     kind = checked(recipe.student)
@@ -184,6 +189,8 @@ def _lists(recipe: Recipe, examples: Sequence[Example] | str | Path | None, outp
         source = _as_arrow(source, output / "examples", say)
     schedule = recipe.schedule
     found = reinforced.as_asked(recipe, opened(source), say)
+    if recipe.objective.curriculum is not None:
+        found = Worths(found, recipe.objective.curriculum)
     return Lists(found, sample=schedule.sample, shuffle=schedule.shuffle, seed=schedule.seed)
 
 
@@ -321,7 +328,7 @@ def _write(
         student=f"{recipe.student.kind}, started from {Path(recipe.student.model).name}, {student.execution}",
         data=f"{lists}{f' from {recipe.examples.name}' if recipe.examples else ''}",
         teacher=recipe.teacher,
-        objective=f"{recipe.objective.loss} {dict(recipe.objective.options) or ''}".strip(),
+        objective=_said(recipe),
         schedule={key: value for key, value in asdict(recipe.schedule).items() if value is not None},
         measures=measures,
         measured_on="" if asked is None else f"{asked.dataset}, {asked.run.name}, the best {asked.cutoff}",
@@ -338,3 +345,12 @@ def _write(
     log = trainer.state.log_history
     (output / "training.json").write_text(json.dumps({**facts.as_dict(), "log": log}, indent=2), encoding="utf-8")
     draw_curves(log, output / "curves.png")
+
+
+def _said(recipe: Recipe) -> str:
+    """The objective, for the card."""
+    objective = recipe.objective
+    said = f"{objective.loss} {dict(objective.options) or ''}".strip()
+    if objective.curriculum is None:
+        return said
+    return f"{said}, a curriculum by {objective.curriculum.by} over {objective.curriculum.steps:,} steps"

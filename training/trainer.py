@@ -80,7 +80,8 @@ class ListTrainer(transformers.Trainer):  # type: ignore[misc]
             return self.objective.of_comparisons(outputs, **targets)
         if self.objective.reads == "logits":
             return self.objective.of_logits(outputs, **targets)
-        loss = self.objective.of_scores(self.student.scores_of(outputs), **targets)
+        step = int(self.state.global_step)
+        loss = self.objective.of_scores(self.student.scores_of(outputs), step=step, **targets)
         beside = self.student.loss_beside(outputs)
         return loss if beside is None else loss + beside
 

@@ -17,8 +17,8 @@ def curriculum_weights(ease: Tensor, epoch: int, epochs: int = 20) -> Tensor:
     """D (1 - p) + p, with p = min(epoch, m) / m: from how easy a sample is to 1, over m epochs.
 
     Args:
-        ease: D of each sample, from 0 to 1, [samples].
-        epoch: from 0.
+        ease: D of each sample, from 0 to 1, any shape.
+        epoch: from 0; steps will do as well, when m counts them.
         epochs: m, at least 1.
 
     Raises:

@@ -161,7 +161,7 @@ def margin_mse(scores: Tensor, teacher_scores: Tensor, mask: Tensor, *, relevanc
     return pair_mean((gaps[:, :, None] - gaps[:, None, :]).square(), wanted)
 
 
-def pair_logistic(scores: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
+def pair_logistic(scores: Tensor, relevance: Tensor, mask: Tensor, *, weights: Tensor | None = None) -> Tensor:
     """RankT5's pairwise loss: the sum over pairs with relevance_i > relevance_j of log(1 + exp(s_j - s_i)).
 
     https://arxiv.org/abs/2210.10634
@@ -170,12 +170,14 @@ def pair_logistic(scores: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
         scores: float [queries, docs]; gradients flow here alone.
         relevance: higher is better, [queries, docs].
         mask: bool [queries, docs]; False is padding.
+        weights: what each pair's loss is multiplied by, [queries, docs (i), docs (j)].
 
     Returns:
         [queries], in nats.
     """
     scores, relevance = present(scores, mask), present(relevance, mask)
     losses = softplus(scores[:, None, :] - scores[:, :, None])
+    losses = losses if weights is None else weights * losses
     return losses.masked_fill(~pairs(relevance, mask), 0.0).sum((1, 2))
 
 
@@ -218,7 +220,9 @@ def comparison(logits: Tensor, preferences: Tensor, mask: Tensor) -> Tensor:
     return pair_mean(softplus(logits) - wins * logits, judged)
 
 
-def hinge(scores: Tensor, relevance: Tensor, mask: Tensor, *, margin: float = 1.0) -> Tensor:
+def hinge(
+    scores: Tensor, relevance: Tensor, mask: Tensor, *, margin: float = 1.0, weights: Tensor | None = None
+) -> Tensor:
     """The mean over pairs with relevance_i > relevance_j of max(0, margin - (s_i - s_j)).
 
     Args:
@@ -226,9 +230,11 @@ def hinge(scores: Tensor, relevance: Tensor, mask: Tensor, *, margin: float = 1.
         relevance: higher is better, [queries, docs].
         mask: bool [queries, docs]; False is padding.
         margin: how far apart is far enough, above 0.
+        weights: what each pair's loss is multiplied by, [queries, docs (i), docs (j)]; the mean is still over pairs.
 
     Returns:
         [queries].
     """
     scores, relevance = present(scores, mask), present(relevance, mask)
-    return pair_mean((margin - (scores[:, :, None] - scores[:, None, :])).relu(), pairs(relevance, mask))
+    losses = (margin - (scores[:, :, None] - scores[:, None, :])).relu()
+    return pair_mean(losses if weights is None else weights * losses, pairs(relevance, mask))

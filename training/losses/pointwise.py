@@ -13,7 +13,7 @@ from training.losses.masked import mean, present
 __all__ = ["bce", "mse", "mse_logits"]
 
 
-def bce(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+def bce(scores: Tensor, labels: Tensor, mask: Tensor, *, weights: Tensor | None = None) -> Tensor:
     """Binary cross-entropy of sigmoid(score) with each label: RankT5's PointCE (https://arxiv.org/abs/2210.10634).
 
     The mean over a list's documents of -y log σ(s) - (1 - y) log(1 - σ(s)).
@@ -22,12 +22,14 @@ def bce(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
         scores: logits, float [queries, docs]; gradients flow here alone.
         labels: from 0 to 1, [queries, docs]; in between where a teacher is unsure.
         mask: bool [queries, docs]; False is padding.
+        weights: what each document's loss is multiplied by, [queries, docs]; the mean is still over documents.
 
     Returns:
         [queries], in nats.
     """
     scores, labels = present(scores, mask), present(labels, mask)
-    return mean(softplus(scores) - labels * scores, mask)
+    losses = softplus(scores) - labels * scores
+    return mean(losses if weights is None else weights * losses, mask)
 
 
 def mse(scores: Tensor, teacher_scores: Tensor, mask: Tensor) -> Tensor:
