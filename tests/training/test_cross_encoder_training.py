@@ -284,6 +284,24 @@ def test_adapters_alone_are_trained_and_merged_at_the_end(still: Path, tmp_path:
     assert scores == pytest.approx([expected[text] for text in example.documents], abs=1e-4)
 
 
+def test_dropout_is_what_the_recipe_says(still: Path, folder: Path, tmp_path: Path) -> None:
+    schedule = Schedule(max_steps=3, lists=4, learning_rate=1e-3, log_every=1, save_every=100)
+    chosen: dict[str, tuple[Path, dict[str, Any]]] = {
+        "none": (folder, {"dropout": 0.0}),
+        "still": (still, {}),
+        "own": (folder, {}),
+        "more": (folder, {"dropout": 0.5}),
+    }
+    for name, (start, options) in chosen.items():
+        run_training(recipe(start, schedule, options=options), tmp_path / name, examples=lists(4))
+
+    assert curve(tmp_path / "none") == curve(tmp_path / "still")
+    assert len({tuple(curve(tmp_path / name)) for name in ("none", "own", "more")}) == 3
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "more").hidden_dropout_prob == 0.5
+    with pytest.raises(InputError, match=r"dropout=1, but a share"):
+        CrossEncoder(folder, dropout=1)
+
+
 def test_recomputed_activations_and_half_precision_train_too(folder: Path, tmp_path: Path) -> None:
     plain = Schedule(max_steps=2, lists=4, learning_rate=1e-3, log_every=1, save_every=100)
     recomputed = Schedule(

@@ -60,6 +60,8 @@ class CrossEncoder(Student):
         max_tokens: of query, document and special tokens together; documents are cut at their ends.
         layers: keep the first so many; all by default.
         packed: without padding; None: where the family allows it. False pads to a rectangle.
+        dropout: the share of hidden states and of attention that is dropped while it trains, everywhere alike; the
+            checkpoint's own by default. Small data and small bodies learn sooner with 0.
         lora: train adapters and the head alone.
         dtype: of the weights; "float32" by default, to which `bf16` training casts for itself.
 
@@ -75,11 +77,14 @@ class CrossEncoder(Student):
         max_tokens: int | None = None,
         layers: int | None = None,
         packed: bool | None = None,
+        dropout: float | None = None,
         lora: Lora | None = None,
         dtype: str = "float32",
     ) -> None:
+        if dropout is not None and not 0 <= dropout < 1:
+            raise InputError(f"dropout={dropout}, but a share is at least 0 and below 1")
         folder = checkpoints.fetch(name)
-        model, tokenizer = _loaded(folder, layers, dtype, lora)
+        model, tokenizer = _loaded(folder, layers, dropout, dtype, lora)
         super().__init__(with_lora(model, lora, heads=("classifier",)), tokenizer)
         longest = longest_input(model, tokenizer)
         if max_tokens is not None and not 1 <= max_tokens <= longest:
@@ -130,7 +135,7 @@ class CrossEncoder(Student):
         return f"packed attention changes its logits by {difference:.1e}"
 
 
-def _loaded(folder: Path, layers: int | None, dtype: str, lora: Lora | None) -> tuple[Any, Any]:
+def _loaded(folder: Path, layers: int | None, dropout: float | None, dtype: str, lora: Lora | None) -> tuple[Any, Any]:
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder)
@@ -140,6 +145,10 @@ def _loaded(folder: Path, layers: int | None, dtype: str, lora: Lora | None) -> 
         if not 1 <= layers <= config.num_hidden_layers:
             raise InputError(f"layers={layers}, but {folder.name} has {config.num_hidden_layers}")
         config.num_hidden_layers = layers
+    if dropout is not None:
+        for key, value in config.to_dict().items():
+            if "dropout" in key and isinstance(value, int | float):
+                setattr(config, key, dropout)
     with quiet(), explained(folder):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         model = transformers.AutoModelForSequenceClassification.from_pretrained(
