@@ -42,6 +42,8 @@ MADE_OF = {
     "tokens": ("order", "scores", "relevance"),
     "completions": ("completion",),
     "rewards": ("order", "scores", "relevance"),
+    "steps": ("order", "scores", "relevance"),
+    "texts": (),
 }
 """What a loss reads -> the labels of examples that it can be made of; the first that an example has is taken."""
 
@@ -84,8 +86,8 @@ class Objective:
                 raise InputError(f"loss {self.loss!r} has no option {option!r}{did_you_mean(option, known)}")
         if reads in ("completions", "rewards"):
             OBJECTIVES[self.loss].run(**self.options)
-            if self.target is not None:
-                raise InputError(f"target={self.target!r}, but {self.loss!r} reads what it needs; leave it out")
+        if reads in ("completions", "rewards", "texts") and self.target is not None:
+            raise InputError(f"target={self.target!r}, but {self.loss!r} reads what it needs; leave it out")
         if self.target is not None and self.target not in MADE_OF[reads]:
             kinds = " or ".join(map(repr, MADE_OF[reads]))
             raise InputError(f"target={self.target!r}, but loss {self.loss!r} is made of {kinds}")
@@ -126,7 +128,7 @@ class Objective:
         """What the loss compares scores with: `target`, `mask`, and `relevance` where it is wanted: [lists, docs]."""
         width = max(map(len, examples))
         mask = torch.arange(width) < torch.tensor([len(example) for example in examples])[:, None]
-        if self.reads == "completions":
+        if self.reads in ("completions", "texts"):
             return {"target": torch.zeros(mask.shape), "mask": mask}
         if self.reads == "preferences":
             return {"target": _preferences([example.pairs or () for example in examples], width), "mask": mask}
@@ -191,6 +193,16 @@ class Objective:
         table = logits.new_zeros(target.shape).index_put(tuple(compared["pairs"].T), logits)
         return OBJECTIVES[self.loss](table, target, mask, **self.options).mean()
 
+    def of_steps(self, decoded: Mapping[str, Tensor], mask: Tensor, target: Tensor) -> Tensor:
+        """The mean loss of a batch's lists, whose orders are decoded step by step.
+
+        Args:
+            decoded: what a student of passages as vectors gives: logits and full_logits, [lists, steps, docs].
+            mask, target: of `tensors`.
+        """
+        logits, full = decoded["logits"], decoded["full_logits"]
+        return OBJECTIVES[self.loss](logits, full, target, mask, **self.options).mean()
+
     def of_tokens(self, written: Mapping[str, Tensor], mask: Tensor, target: Tensor) -> Tensor:
         """The mean loss of a batch's lists, of which a language model writes the order.
 
@@ -243,6 +255,7 @@ class Objective:
             raise BadExample("too many documents", detail, example.where)
         if self.reads == "rewards":
             REWARDS[self.options["reward"]].check(example)
+        if self.reads in ("rewards", "texts"):
             return
         kind = self._made_of(example)
         if self.curriculum is not None and example.scores is None:

@@ -139,7 +139,8 @@ def check_recipe(recipe: Recipe, *, measured: bool = False) -> None:
             "measure what was trained with 'rerank rerank'"
         )
     reads = recipe.objective.reads
-    wants = reads if reads in ("tokens", "comparisons", "batches", "completions", "rewards", "logits") else "lists"
+    own = ("tokens", "comparisons", "batches", "completions", "rewards", "logits", "steps", "texts")
+    wants = reads if reads in own else "lists"
     if wants not in kind.wants.split(" or "):
         raise InputError(
             f"a {recipe.student.kind} learns from losses over {kind.wants}, and {recipe.objective.loss!r} is one over "

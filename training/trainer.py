@@ -74,8 +74,10 @@ class ListTrainer(transformers.Trainer):  # type: ignore[misc]
 
     def loss_of(self, outputs: Any, targets: dict[str, Tensor]) -> Tensor:
         """Of what the student gave."""
-        if self.objective.reads in ("tokens", "completions"):
+        if self.objective.reads in ("tokens", "completions", "texts"):
             return self.objective.of_tokens(outputs, **targets)
+        if self.objective.reads == "steps":
+            return self.objective.of_steps(outputs, **targets)
         if self.objective.reads == "comparisons":
             return self.objective.of_comparisons(outputs, **targets)
         if self.objective.reads == "logits":

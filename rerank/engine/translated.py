@@ -24,6 +24,7 @@ __all__ = [
     "LayerWise",
     "Projected",
     "bidirectional",
+    "family_config",
     "layer_wise",
     "layers_with_heads",
     "projected",
@@ -142,7 +143,7 @@ def bidirectional(folder: str | Path, loading: Loading) -> Bidirectional:
     pooling = str(values.get("pooling", "avg"))
     if pooling not in POOLING:
         raise CheckpointError(f"{folder} pools by {pooling!r}; known are {', '.join(POOLING)}")
-    loaded = load(folder, "classifier", loading, Shaped(config=_config(folder, values)))
+    loaded = load(folder, "classifier", loading, Shaped(config=family_config(folder, values)))
     return Bidirectional(loaded, pooling, float(values.get("temperature", 1)))
 
 
@@ -203,11 +204,19 @@ def tensors(folder: str | Path, prefix: str) -> dict[str, Tensor]:
 
 def _shaped(folder: str | Path, values: Mapping[str, Any]) -> Shaped:
     """Of that config, whose head the caller sets."""
-    return Shaped(config=_config(folder, values), unread=("score.weight",))
+    return Shaped(config=family_config(folder, values), unread=("score.weight",))
 
 
-def _config(folder: str | Path, values: Mapping[str, Any]) -> Any:
-    """The checkpoint's config as one of the family that computes the same."""
+def family_config(folder: str | Path, values: Mapping[str, Any]) -> Any:
+    """A checkpoint's config as one of the family that computes the same.
+
+    Args:
+        folder: of the checkpoint, for the message.
+        values: what its config says.
+
+    Raises:
+        CheckpointError: when no family is known for it, or it cannot be read.
+    """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 

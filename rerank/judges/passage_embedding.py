@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from rerank import checkpoints
-from rerank.checkpoints.layouts import read_layout
-from rerank.engine.encoders.layers import HEAD_ROWS, in_fixed_rows
+from rerank.engine.encoders.layers import HEAD_ROWS
 from rerank.engine.kept import Kept
 from rerank.engine.loading import Loading
 from rerank.engine.texts.prompt_tokens import Prompt as Rendered
 from rerank.engine.texts.prompt_tokens import PromptTokens
 from rerank.engine.translated import projected
 from rerank.engine.vector_decoding import VectorDecoder
-from rerank.errors import CheckpointError, InputError, RerankError
+from rerank.errors import CheckpointError, InputError
 from rerank.judges.bi_encoder import BiEncoder
 from rerank.judges.bills import Asked, Given, Work
 from rerank.judges.causal_text import CausalText
+from rerank.judges.passage_tokens import PLACEHOLDER, POOLINGS, as_tokens, encoder_folder, with_places
 from rerank.judges.prompted import PromptedJudge
-from rerank.judges.separate import check_kind
 from rerank.judges.text_models import TextModel
-from rerank.prompts.prompt import Blank, Prompt
+from rerank.prompts.prompt import Prompt
 from rerank.questions import Answer, Bill, Grade, Permute, Permuted, Question
 
 __all__ = ["PassageEmbedding"]
-
-PLACEHOLDER = "<PLACEHOLDER>"
-"""The token that stands where a passage's vector goes."""
-
-POOLINGS = {"mean": "mean", "cls": "cls", "last_token": "lasttoken"}
-"""What a config calls the way its encoder pools, and what sentence-transformers does."""
-
-ENCODERS = ("bi-encoder", "encoder")
-"""Kinds of checkpoint that read passages for it."""
 
 SHARED = ("device", "dtype", "token_store")
 """Options that are the encoder's as well."""
@@ -146,8 +136,7 @@ class PassageEmbedding(PromptedJudge):
     def _projected(self, question: Question) -> Tensor:
         """Its passages as the model reads them: [passages, dim], float32."""
         assert isinstance(question, _Shown)
-        vectors = nn.functional.normalize(torch.cat(question.vectors).float(), dim=-1)
-        return in_fixed_rows(self.projector, vectors.to(self.model.loaded.model.device))
+        return as_tokens(self.projector, torch.cat(question.vectors).to(self.model.loaded.model.device))
 
     def _flops(self, vectors: int) -> int:
         rows = -(-vectors // HEAD_ROWS) * HEAD_ROWS
@@ -161,7 +150,7 @@ class PassageEmbedding(PromptedJudge):
         return CausalText(made.loaded)
 
     def _template(self, documents: int) -> PromptTokens:
-        said = [(role, _with_places(parts)) for role, parts in self.prompt.render(documents)]
+        said = [(role, with_places(parts)) for role, parts in self.prompt.render(documents)]
         return PromptTokens(self._borders, self.model.template(said, thinking=self.prompt.thinking))
 
     def _check_size(self) -> None:
@@ -186,14 +175,7 @@ def _encoder_of(folder: Path, asked: str | Path | None) -> Path:
     name = asked or checkpoints.settings(folder).get("encoder_name")
     if not name:
         raise CheckpointError(f"the config in {folder} names no encoder ('encoder_name'); say which: encoder=")
-    try:
-        place = checkpoints.fetch(name)
-        check_kind(place, ENCODERS, "passage-embedding")
-        if read_layout(place).projections:
-            raise CheckpointError(f"{place} has layers behind its pooling, and the projector reads what is pooled")
-    except RerankError as error:
-        raise CheckpointError(f"{folder} reads passages by the encoder {name}: {error}") from error
-    return place
+    return encoder_folder(name, folder)
 
 
 def _pooling(folder: Path) -> str:
@@ -201,13 +183,3 @@ def _pooling(folder: Path) -> str:
     if said not in POOLINGS:
         raise CheckpointError(f"{folder}: 'encoder_pooling' is {said!r}; it may be {', '.join(POOLINGS)}")
     return POOLINGS[said]
-
-
-def _with_places(parts: Sequence[str | Blank]) -> tuple[str | Blank, ...]:
-    """What one side says, with the placeholder for each document."""
-    said = [PLACEHOLDER if isinstance(part, Blank) and part.document else part for part in parts]
-    return tuple(
-        part
-        for texts, group in groupby(said, key=lambda part: isinstance(part, str))
-        for part in (["".join(map(str, group))] if texts else group)
-    )

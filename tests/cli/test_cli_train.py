@@ -103,6 +103,32 @@ def test_every_recipe_of_a_language_model_trains(
     assert (tmp_path / "out" / "rerank.toml").exists()
 
 
+def test_pe_ranks_second_stage_goes_on_from_its_first(
+    command: Callable[..., Result], smollm: Path, examples: Path, tmp_path: Path
+) -> None:
+    from judge_models import tiny_lm
+    from published_models import plain_bert
+
+    from rerank import Reranker
+
+    encoder = f"student.options.encoder={plain_bert(tmp_path / 'encoder')}"
+    first, second, small = tmp_path / "aligned", tmp_path / "out", ["--examples", examples, "--max-steps", 1, "--quiet"]
+    small += ["--set", "schedule.lists=2", "--set", "student.options.document_tokens=48"]
+
+    aligned = command(
+        "train", "pe-rank-alignment", "--model", tiny_lm(tmp_path / "lm", smollm), "--output", first, *small,
+        "--set", encoder, "--set", "student.options.pooling=mean",
+    )  # fmt: skip
+    trained = command(
+        "train", "pe-rank", "--model", first, "--output", second, *small,
+        "--set", "student.options.max_tokens=700", "--set", "schedule.accumulate=1",
+    )  # fmt: skip
+
+    assert aligned.exit_code == trained.exit_code == 0, aligned.output + trained.output
+    with Reranker(second) as reranker:
+        assert len(reranker.rank("who won", ["a wall", "new york", "berlin"])) == 3
+
+
 def test_a_finished_run_is_said_again_and_not_done_again(
     command: Callable[..., Result], student: Path, examples: Path, tmp_path: Path
 ) -> None:

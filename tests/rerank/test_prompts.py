@@ -30,7 +30,7 @@ def test_every_prompt_loads_and_shows_its_query_and_all_its_documents(name):
     names = {blank.name for blank in blanks}
     assert {f"document {index}" for index in range(1, count + 1)} <= names
     asked_for = ("query-likelihood", "query-likelihood-fewshot", "qlm", "rankinggpt", "inpars", "inpars-gbq")
-    assert "query" in names or name in asked_for  # the query is what they are asked for
+    assert "query" in names or name in (*asked_for, "pe-rank-alignment")  # the query, or the text, is what is asked for
     assert all(blank.document == blank.name.startswith("document") for blank in blanks)
     assert set(prompt.texts(Query("q", "why"), [Document(str(n), "text") for n in range(count)])) >= names
     assert prompt.source.startswith("https://")

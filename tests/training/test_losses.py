@@ -15,7 +15,18 @@ import torch
 from torch import Tensor
 
 from rerank.errors import InputError
-from training.losses import LOSSES, curriculum, language, listwise, masked, of_lists, pairwise, pointwise, sparse
+from training.losses import (
+    LOSSES,
+    curriculum,
+    language,
+    listwise,
+    masked,
+    of_lists,
+    pairwise,
+    pointwise,
+    sequential,
+    sparse,
+)
 
 LISTS = of_lists()
 ON = torch.ones(1, 3, dtype=torch.bool)
@@ -360,6 +371,112 @@ def test_language_losses_have_the_gradient_of_small_differences(run: Callable[..
 
     assert torch.autograd.gradcheck(lambda given: run(given, mask), [logs.requires_grad_()])
     assert torch.autograd.gradcheck(weighted, [logs])
+
+
+# -- over an order that is decoded step by step: logits at each step of each document, [lists, steps, docs] --------
+
+ORDER = torch.tensor([[1.0, 2.0, 0.0]])  # second, first, third
+STEPS = torch.tensor([[[0.0, 1.0, 2.0], [3.0, 9.0, 1.0], [5.0, 7.0, 4.0]]])
+FULL = torch.tensor([[[1.0, 1.0, 1.0], [0.0, 9.0, 0.0], [5.0, 7.0, 4.0]]])
+CHOSEN = (2 + math.log(math.exp(-2) + math.exp(-1) + 1) - 1, softplus(-2))  # the third step has one left
+
+
+def kl(teacher: list[float], student: list[float]) -> float:
+    ours, theirs = ([math.exp(value) / sum(map(math.exp, row)) for value in row] for row in (student, teacher))
+    return sum(t * math.log(t / s) for t, s in zip(theirs, ours, strict=True))
+
+
+SEQUENTIAL: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "mle": lambda logits, target, mask: sequential.sequential_mle(logits[0], target, mask),
+    "kl": lambda logits, target, mask: sequential.sequential_kl(logits[0], logits[1], target, mask),
+    "pe-rank": lambda logits, target, mask: LOSSES["pe-rank"](logits[0], logits[1], target, mask, contents=0.5, kl=0.2),
+}
+"""Of both decodings in one tensor, [2, lists, steps, docs]."""
+
+
+def decodings(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    """Four lists of 6, 3, 1 and 5 documents, decoded twice."""
+    _, _, mask = batch("listmle")
+    generator = torch.Generator().manual_seed(3)
+    logits, target = (torch.randn(*shape, generator=generator).to(dtype) for shape in ((2, 4, 6, 6), (4, 6)))
+    return logits, target, mask
+
+
+def test_sequential_losses_by_hand() -> None:
+    [mle] = sequential.sequential_mle(STEPS, ORDER, ON).tolist()
+    [apart] = sequential.sequential_kl(STEPS, FULL, ORDER, ON).tolist()
+    [both] = LOSSES["pe-rank"](STEPS, FULL, ORDER, ON).tolist()
+    [weighed] = LOSSES["pe-rank"](STEPS, FULL, ORDER, ON, contents=0.5, kl=2.0).tolist()
+
+    distance = kl([1, 1, 1], [0, 1, 2]) + kl([0, 0], [3, 1])  # at the second step the second is no candidate any more
+    full = math.log(3) + math.log(2)
+    assert mle == pytest.approx(sum(CHOSEN), abs=1e-6)
+    assert apart == pytest.approx(distance, abs=1e-6)
+    assert both == pytest.approx(sum(CHOSEN) + full + 0.2 * distance, abs=1e-6)
+    assert weighed == pytest.approx(sum(CHOSEN) + 0.5 * full + 2 * distance, abs=1e-6)
+    assert sequential.sequential_kl(STEPS, STEPS, ORDER, ON).tolist() == [0.0]
+
+
+def test_steps_that_all_say_the_same_are_listmle() -> None:
+    scores, target, mask = batch("listmle")
+
+    losses = sequential.sequential_mle(scores[:, None, :].expand(4, 6, 6), target, mask)
+
+    torch.testing.assert_close(losses, listwise.listmle(scores, target, mask))
+
+
+@pytest.mark.parametrize("rubbish", [0.0, 1e30, math.nan, -math.inf])
+@pytest.mark.parametrize("name", SEQUENTIAL)
+def test_what_was_chosen_and_what_is_padding_changes_no_bit_of_a_sequence(name: str, rubbish: float) -> None:
+    logits, target, mask = decodings()
+    loss = SEQUENTIAL[name]
+    value, slope = loss(logits, target, mask), gradient(loss, logits, target, mask)
+    left = torch.zeros(4, 6, 6, dtype=torch.bool)
+    for row, count in enumerate(mask.sum(-1).tolist()):
+        order = sorted(range(count), key=target[row].tolist().__getitem__, reverse=True)
+        for step in range(count):
+            left[row, step, order[step:]] = True
+
+    logits, target = logits.masked_fill(~left, rubbish), target.masked_fill(~mask, rubbish)
+
+    assert torch.equal(loss(logits, target, mask), value)
+    assert torch.equal(gradient(loss, logits, target, mask), slope)
+    assert torch.equal(slope[:, ~left], torch.zeros_like(slope[:, ~left]))
+    assert slope.isfinite().all()
+    assert value[2] == 0  # a list of one
+
+
+@pytest.mark.parametrize("name", SEQUENTIAL)
+def test_a_sequences_loss_is_its_own_whatever_stands_beside_it_in_which_order(name: str) -> None:
+    logits, target, mask = decodings()
+    together, moved = (
+        SEQUENTIAL[name](logits, target, mask),
+        torch.randperm(6, generator=torch.Generator().manual_seed(1)),
+    )
+
+    for row, count in enumerate(mask.sum(-1).tolist()):
+        alone = SEQUENTIAL[name](
+            logits[:, row : row + 1, :count, :count], target[row : row + 1, :count], ON.new_ones(1, count)
+        )
+        torch.testing.assert_close(alone[0], together[row], rtol=1e-5, atol=1e-6)
+    shown_otherwise = SEQUENTIAL[name](logits[..., moved], target[:, moved], mask[:, moved])
+    torch.testing.assert_close(shown_otherwise, together, rtol=1e-5, atol=1e-6)
+    shifted = SEQUENTIAL[name](logits + torch.arange(6)[:, None], target, mask)  # another constant at each step
+    torch.testing.assert_close(shifted, together, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SEQUENTIAL)
+def test_a_sequences_gradient_is_that_of_small_differences_and_its_dtype_is_kept(name: str) -> None:
+    logits, target, mask = decodings(torch.float64)
+
+    assert SEQUENTIAL[name](logits, target, mask).dtype == torch.float64
+    assert torch.autograd.gradcheck(lambda given: SEQUENTIAL[name](given, target, mask), [logits.requires_grad_()])
+    for dtype in (torch.bfloat16, torch.float16):
+        half = decodings()[0].to(dtype)
+        value = SEQUENTIAL[name](half, target.float(), mask)
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, SEQUENTIAL[name](half.float(), target.float(), mask))
+        assert gradient(SEQUENTIAL[name], half, target.float(), mask).dtype == dtype
 
 
 def test_flops_takes_the_mean_first_and_squares_then() -> None:

@@ -9,18 +9,19 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from training.losses import language, layers, listwise, pairwise, pointwise, smooth, sparse
+from training.losses import language, layers, listwise, pairwise, pointwise, sequential, smooth, sparse
 
 __all__ = ["LOSSES", "Loss", "Target", "of_lists"]
 
 Target = Literal[
     "labels", "gains", "order", "scores", "preferences", "comparisons", "logits", "tokens", "vectors", "batches",
-    "completions", "rewards",
+    "completions", "rewards", "steps", "texts",
 ]  # fmt: skip
 """What a loss learns from: labels from 0 to 1; grades of at least 0; anything that orders a list (labels, a teacher's
 scores or its order); a teacher's scores; judged pairs; who wins of two, for models that compare; a teacher's logits;
-texts to write; vectors alone; which document of a whole batch is a query's own; what a teacher wrote; or what the
-model's own answers are worth (the last two for `training.objective`: no loss here reads them)."""
+texts to write; vectors alone; which document of a whole batch is a query's own; what a teacher wrote, or what the
+model's own answers are worth (these two for `training.objective`: no loss here reads them); an order, of a model that
+decodes it step by step; or the documents' own texts, without any label."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,14 @@ LOSSES: Mapping[str, Loss] = {
     "neural-ndcg": Loss(smooth.neural_ndcg, "gains"),
     "p-listmle": Loss(listwise.p_listmle, "order"),
     "pair-logistic": Loss(pairwise.pair_logistic, "order"),
+    "pe-rank": Loss(sequential.pe_rank, "steps"),
     "poly1": Loss(listwise.poly1, "labels"),
     "preference-logistic": Loss(pairwise.preference_logistic, "preferences"),
     "ranknet": Loss(pairwise.ranknet, "order"),
     "ranknet-ndcg": Loss(partial(pairwise.ranknet, weighting="ndcg"), "gains"),
     "ranknet-reciprocal": Loss(partial(pairwise.ranknet, weighting="reciprocal"), "order"),
     "rcr": Loss(listwise.rcr, "labels", shifts=False),
+    "reconstruction": Loss(language.lm, "texts", shifts=False),
     "softmax": Loss(listwise.softmax, "labels"),
     "tightly-coupled": Loss(listwise.tightly_coupled, "batches"),
     "unlikelihood": Loss(language.unlikelihood, "tokens", shifts=False),

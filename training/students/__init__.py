@@ -13,6 +13,8 @@ from training.students.duo_token import DuoToken
 from training.students.fusion_in_decoder import FusionInDecoder
 from training.students.layer_distilled import LayerDistilled
 from training.students.listwise import Listwise
+from training.students.passage_alignment import PassageAlignment
+from training.students.passage_embedding import PassageEmbedding
 from training.students.reasoner import Reasoner
 from training.students.score_head import ScoreHead
 from training.students.set_encoder import SetEncoder
@@ -30,6 +32,8 @@ __all__ = [
     "LayerDistilled",
     "Listwise",
     "Lora",
+    "PassageAlignment",
+    "PassageEmbedding",
     "Reasoner",
     "ScoreHead",
     "SetEncoder",
@@ -45,6 +49,8 @@ KINDS: Mapping[str, type[Student]] = {
     "fusion-in-decoder": FusionInDecoder,
     "layer-distilled": LayerDistilled,
     "listwise": Listwise,
+    "passage-alignment": PassageAlignment,
+    "passage-embedding": PassageEmbedding,
     "reasoner": Reasoner,
     "score-head": ScoreHead,
     "set-encoder": SetEncoder,

@@ -22,7 +22,9 @@ AGREES = 2e-3
 """How far packed states may be from the model's own, in float32, relative to their size."""
 
 
-def load_model(folder: Path, head: str, dtype: str, lora: Lora | None, **config: Any) -> tuple[Any, Any]:
+def load_model(
+    folder: Path, head: str, dtype: str, lora: Lora | None, *, shape: Any = None, **config: Any
+) -> tuple[Any, Any]:
     """A model of transformers and its tokenizer.
 
     Args:
@@ -30,6 +32,7 @@ def load_model(folder: Path, head: str, dtype: str, lora: Lora | None, **config:
         head: the class of transformers.
         dtype: of the weights.
         lora: may quantise them.
+        shape: its config, for a checkpoint whose own says a class that transformers does not have.
         config: changes to its config.
 
     Raises:
@@ -40,7 +43,7 @@ def load_model(folder: Path, head: str, dtype: str, lora: Lora | None, **config:
 
     with quiet(), explained(folder):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        shape = transformers.AutoConfig.from_pretrained(folder, **config)
+        shape = transformers.AutoConfig.from_pretrained(folder, **config) if shape is None else shape
         _check_direction(folder, head, shape)
         if getattr(shape, "pad_token_id", None) is None:
             shape.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else shape.eos_token_id
@@ -61,15 +64,24 @@ def _check_direction(folder: Path, head: str, shape: Any) -> None:
 
 
 def row_states(
-    model: Any, ids: Tensor, types: Tensor, places: Tensor, lengths: Tensor, slots: Tensor, *, packed: bool
+    model: Any,
+    ids: Tensor,
+    types: Tensor,
+    places: Tensor,
+    lengths: Tensor,
+    slots: Tensor,
+    *,
+    packed: bool,
+    embed: Any = None,
 ) -> Tensor:
-    """The last hidden states of all tokens of a row: [tokens, hidden]. Arguments as of `Rows`."""
+    """The last hidden states of all tokens of a row: [tokens, hidden]. Arguments as of `Rows` and `run_packed`."""
     if packed:
-        return run_packed(model.base_model, ids, types, places, lengths, typed=False, use_cache=False)
+        return run_packed(model.base_model, ids, types, places, lengths, typed=False, embed=embed, use_cache=False)
     texts = torch.split(ids, lengths.tolist())
     mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
     padded = pad_sequence(list(texts), batch_first=True)
-    states = model.base_model(input_ids=padded, attention_mask=mask, use_cache=False).last_hidden_state
+    read = {"input_ids": padded} if embed is None else {"inputs_embeds": embed(padded)}
+    states = model.base_model(**read, attention_mask=mask, use_cache=False).last_hidden_state
     whole: Tensor = states[mask.bool()]
     return whole
 

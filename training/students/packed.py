@@ -6,7 +6,7 @@ alone is ours: registered with `AttentionInterface`, it attends text by text, th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -120,7 +120,15 @@ def attend(
 
 
 def run_packed(
-    backbone: Any, ids: Tensor, types: Tensor, places: Tensor, lengths: Tensor, *, typed: bool, **options: Any
+    backbone: Any,
+    ids: Tensor,
+    types: Tensor,
+    places: Tensor,
+    lengths: Tensor,
+    *,
+    typed: bool,
+    embed: Callable[[Tensor], Tensor] | None = None,
+    **options: Any,
 ) -> Tensor:
     """The last hidden states of a row: [tokens, hidden].
 
@@ -128,11 +136,13 @@ def run_packed(
         backbone: of transformers, with `ATTENTION`.
         ids, types, places, lengths: as of `Rows`; places begin where the model's do.
         typed: whether the model reads token types.
+        embed: gives ids their embeddings, [1, tokens] -> [1, tokens, hidden]; the model's own by default.
         options: of the model's forward.
     """
     runs = runs_of(lengths.tolist())
     read = {"token_type_ids": types[None]} if typed else {}
-    outputs = backbone(input_ids=ids[None], position_ids=places[None], runs=runs, **read, **options)
+    read |= {"input_ids": ids[None]} if embed is None else {"inputs_embeds": embed(ids[None])}
+    outputs = backbone(position_ids=places[None], runs=runs, **read, **options)
     states: Tensor = outputs.last_hidden_state
     return states[0]
 

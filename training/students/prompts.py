@@ -12,11 +12,14 @@ from rerank.engine.texts.borders import Borders
 from rerank.engine.texts.prompt_tokens import Prompt, PromptTokens
 from rerank.engine.texts.text_tokens import TextTokens, store_for
 from rerank.errors import InputError
+from rerank.judges.causal_text import causal_template
+from rerank.judges.passage_tokens import with_places
 from rerank.judges.text_models import template_of
+from rerank.prompts.prompt import Prompt as PromptFile
 from rerank.prompts.speech import opens_thought
 from rerank.types import Document, Query
 
-__all__ = ["PromptReader"]
+__all__ = ["PassageReader", "PromptReader"]
 
 
 class PromptReader:
@@ -25,7 +28,7 @@ class PromptReader:
     Args:
         folder: of the checkpoint; its kind says how a conversation becomes a text.
         tokenizer: its own.
-        prompt: a name, or a path that ends in .toml.
+        prompt: a name, a path that ends in .toml, or a prompt.
         max_tokens: of the whole prompt; documents alone are cut, and share the room.
         document_tokens: of each document; as the prompt's file says by default.
 
@@ -34,7 +37,13 @@ class PromptReader:
     """
 
     def __init__(
-        self, folder: Path, tokenizer: Any, prompt: str, *, max_tokens: int, document_tokens: int | None = None
+        self,
+        folder: Path,
+        tokenizer: Any,
+        prompt: str | PromptFile,
+        *,
+        max_tokens: int,
+        document_tokens: int | None = None,
     ) -> None:
         self.folder, self.tokenizer, self.prompt = folder, tokenizer, prompts.find(prompt)
         if self.prompt.fused or self.prompt.shows_demonstrations:
@@ -76,4 +85,26 @@ class PromptReader:
     def _template(self, documents: int) -> PromptTokens:
         said = self.prompt.render(documents)
         made = template_of(self.folder, self.tokenizer, said, self.prompt.answer, thinking=self.prompt.thinking)
+        return PromptTokens(self._borders, made)
+
+
+class PassageReader(PromptReader):
+    """A prompt that shows passages as vectors, for a causal model that reads them so.
+
+    Args:
+        folder, tokenizer, prompt, max_tokens: as of `PromptReader`; the tokenizer knows the placeholder.
+        as_places: put the placeholder where a document's text would stand; else the prompt says itself where it is.
+    """
+
+    def __init__(
+        self, folder: Path, tokenizer: Any, prompt: str | PromptFile, *, max_tokens: int, as_places: bool
+    ) -> None:
+        self.as_places = as_places
+        super().__init__(folder, tokenizer, prompt, max_tokens=max_tokens)
+
+    def _template(self, documents: int) -> PromptTokens:
+        said = self.prompt.render(documents)
+        if self.as_places:
+            said = tuple((role, with_places(parts)) for role, parts in said)
+        made = causal_template(self.tokenizer, said, self.prompt.answer, thinking=self.prompt.thinking)
         return PromptTokens(self._borders, made)

@@ -65,7 +65,7 @@ class Student(nn.Module, ABC):
         tokenizer: its own.
 
     Attributes:
-        wants: which losses it can be trained with: those over "lists", "tokens" or "comparisons".
+        wants: which losses it can be trained with: those over "lists", "tokens", "comparisons" and so on.
         measured: whether its forward pass gives documents scores, of which rankings are measured while it trains.
         target: the labels that an order to write is made of; None: the first that there are.
     """
