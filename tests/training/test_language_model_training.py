@@ -101,6 +101,14 @@ def test_first_learns_orders_and_ranks_by_its_first_token(lm: Path, tmp_path: Pa
     assert first_ranks(tmp_path / "student") == [0] * 8
 
 
+@pytest.mark.parametrize(("made", "options"), [(Listwise, {}), (TargetToken, {"prompt": "yes-no"})])
+def test_no_more_is_read_than_the_model_has_places_for(lm: Path, made: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"max_tokens=4096, but .* reads from 1 to 1024 tokens"):
+        made(lm, max_tokens=4096, **options)
+
+    assert made(lm, **options).asked_as()["max_tokens"] == (1024 if made is Listwise else 512)
+
+
 def test_an_order_is_written_and_what_is_said_is_what_transformers_gives(lm: Path) -> None:
     student = Listwise(lm, prompt="rankzephyr", max_tokens=700).eval()
     examples = lists(2, documents=3)

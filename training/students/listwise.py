@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rerank import checkpoints
+from rerank.engine.decoders.families import context_limit
 from rerank.errors import InputError
+from rerank.judges.separate import checked_tokens
 from rerank.judges.target_words import continuation, target_ids
 from rerank.prompts.prompt import identifiers
 from training.examples import Example
@@ -33,13 +35,14 @@ class Listwise(Student):
     Args:
         name: a checkpoint's name, hub id or folder.
         prompt: of the toolkit, that asks for an order: "rankzephyr", "rankgpt", "first" …
-        max_tokens: of prompt and answer together; documents are cut at their ends.
+        max_tokens: of prompt and answer together; documents are cut at their ends. By default 4,096, or what the model
+            reads.
         packed: without padding; None: where that gives the same.
         lora: train adapters alone.
         dtype: of the weights.
 
     Raises:
-        InputError: when the prompt asks for something else.
+        InputError: when the prompt asks for something else, or the model reads fewer tokens.
     """
 
     wants: ClassVar[str] = "tokens"
@@ -49,7 +52,7 @@ class Listwise(Student):
         name: str | Path,
         *,
         prompt: str = "rankzephyr",
-        max_tokens: int = 4096,
+        max_tokens: int | None = None,
         packed: bool | None = None,
         lora: Lora | None = None,
         dtype: str = "float32",
@@ -57,7 +60,8 @@ class Listwise(Student):
         folder = checkpoints.fetch(name)
         model, tokenizer = load_model(folder, "AutoModelForCausalLM", dtype, lora)
         super().__init__(with_lora(model, lora), tokenizer)
-        self.reader = PromptReader(folder, tokenizer, prompt, max_tokens=max_tokens)
+        most = checked_tokens("max_tokens", max_tokens, 4096, context_limit(model.config), folder)
+        self.reader = PromptReader(folder, tokenizer, prompt, max_tokens=most)
         if self.reader.prompt.asks != "permute":
             raise InputError(f"prompt {prompt!r} asks to {self.reader.prompt.asks}, and a listwise model writes orders")
         self.why_padded = try_packed(model, packed)

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from rerank import checkpoints, methods, registry
+from rerank.engine.decoders.families import context_limit
 from rerank.engine.texts.text_tokens import special_tokens
 from rerank.errors import InputError
 from rerank.judges.choosing import judge_for, keywords
+from rerank.judges.separate import checked_tokens
 from rerank.judges.target_words import added_ids
 from training.examples import BadExample, Example
 from training.students.causal import answer_log_probs, answer_rows, load_model, row_states, try_packed
@@ -38,14 +40,16 @@ class Reasoner(Student):
     Args:
         name: a checkpoint's name, hub id or folder.
         prompt: of the toolkit: "rank1", "rank-k", "reasonrank", "rank-r1", "tfrank" …
-        max_tokens: of prompt and completion together; documents are cut at their ends.
+        max_tokens: of prompt and completion together; documents are cut at their ends. By default 8,192, or what the
+            model reads.
         new_tokens: of a completion, as the prompt's file says by default, or 1,024.
         packed: without padding; None: where that gives the same. What `grpo` does is padded.
         lora: train adapters alone.
         dtype: of the weights.
 
     Raises:
-        InputError: when the completions leave no room for a prompt, or the prompt asks for none.
+        InputError: when the completions leave no room for a prompt, the prompt asks for none, or the model reads fewer
+            tokens.
     """
 
     wants: ClassVar[str] = "completions or rewards"
@@ -55,7 +59,7 @@ class Reasoner(Student):
         name: str | Path,
         *,
         prompt: str = "reasonrank",
-        max_tokens: int = 8192,
+        max_tokens: int | None = None,
         new_tokens: int | None = None,
         packed: bool | None = None,
         lora: Lora | None = None,
@@ -64,13 +68,14 @@ class Reasoner(Student):
         folder = checkpoints.fetch(name)
         model, tokenizer = load_model(folder, "AutoModelForCausalLM", dtype, lora)
         super().__init__(with_lora(model, lora), tokenizer)
-        self.reader = PromptReader(folder, tokenizer, prompt, max_tokens=max_tokens)
+        most = checked_tokens("max_tokens", max_tokens, 8192, context_limit(model.config), folder)
+        self.reader = PromptReader(folder, tokenizer, prompt, max_tokens=most)
         self.new_tokens = new_tokens or self.reader.prompt.new_tokens or USUAL_TOKENS
         if self.reader.prompt.asks not in ALGORITHMS:
             kinds = ", ".join(ALGORITHMS)
             raise InputError(f"prompt {prompt!r} asks to {self.reader.prompt.asks}; a reasoner is asked to {kinds}")
-        if self.new_tokens >= max_tokens:
-            raise InputError(f"new_tokens={self.new_tokens} leaves no room for a prompt within max_tokens={max_tokens}")
+        if self.new_tokens >= most:
+            raise InputError(f"new_tokens={self.new_tokens} leaves no room for a prompt within max_tokens={most}")
         self.why_padded = try_packed(model, packed)
         self._special = special_tokens(tokenizer)
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from rerank import checkpoints
+from rerank.engine.decoders.families import context_limit
+from rerank.judges.separate import checked_tokens
 from training.examples import Example
 from training.students.causal import last_tokens, load_model, row_states, try_packed
 from training.students.packed import rows_of
@@ -25,13 +27,14 @@ class ScoreHead(Student):
     Args:
         name: a causal language model, or one that has the head already: name, hub id or folder.
         prompt: of the toolkit, that asks to grade; its end is what the head reads.
-        max_tokens: of the prompt; documents are cut at their ends.
+        max_tokens: of the prompt; documents are cut at their ends. By default 512, or what the model reads.
         packed: without padding; None: where that gives the same.
         lora: train adapters and the head alone.
         dtype: of the weights.
 
     Raises:
         CheckpointError: when it is no causal model.
+        InputError: when the model reads fewer tokens.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class ScoreHead(Student):
         name: str | Path,
         *,
         prompt: str = "rankllama",
-        max_tokens: int = 512,
+        max_tokens: int | None = None,
         packed: bool | None = None,
         lora: Lora | None = None,
         dtype: str = "float32",
@@ -47,7 +50,8 @@ class ScoreHead(Student):
         folder = checkpoints.fetch(name)
         model, tokenizer = load_model(folder, "AutoModelForSequenceClassification", dtype, lora, num_labels=1)
         super().__init__(with_lora(model, lora, heads=("score",)), tokenizer)
-        self.reader = PromptReader(folder, tokenizer, prompt, max_tokens=max_tokens)
+        most = checked_tokens("max_tokens", max_tokens, 512, context_limit(model.config), folder)
+        self.reader = PromptReader(folder, tokenizer, prompt, max_tokens=most)
         self.why_padded = try_packed(model, packed)
 
     @property

@@ -12,7 +12,9 @@ from torch.nn.functional import linear
 from torch.nn.utils.rnn import pad_sequence
 
 from rerank import checkpoints
+from rerank.engine.decoders.families import context_limit
 from rerank.errors import InputError
+from rerank.judges.separate import checked_tokens
 from rerank.judges.target_words import target_ids
 from training.examples import Example
 from training.students.causal import last_tokens, load_model, row_states, try_packed
@@ -37,14 +39,14 @@ class TargetToken(Student):
     Args:
         name: a checkpoint's name, hub id or folder.
         prompt: of the toolkit, that asks to grade: "rankt5", "yes-no" …; "monot5" by default.
-        max_tokens: of the prompt; documents are cut at their ends.
+        max_tokens: of the prompt; documents are cut at their ends. By default 512, or what the model reads.
         packed: causal models without padding; None: where they give the same. A T5 is padded.
         lora: train adapters alone.
         dtype: of the weights.
 
     Raises:
         CheckpointError: when it is no T5 and no causal model.
-        InputError: when a target is not one token.
+        InputError: when a target is not one token, or the model reads fewer tokens.
     """
 
     wants: ClassVar[str] = "lists or logits"
@@ -56,7 +58,7 @@ class TargetToken(Student):
         name: str | Path,
         *,
         prompt: str | None = None,
-        max_tokens: int = 512,
+        max_tokens: int | None = None,
         packed: bool | None = None,
         lora: Lora | None = None,
         dtype: str = "float32",
@@ -67,7 +69,8 @@ class TargetToken(Student):
             raise InputError(f"{folder.name} is a {self.kind}, which has no words to be asked for; use a T5 or an LLM")
         model, tokenizer = load_model(folder, MODES[self.kind], dtype, lora)
         super().__init__(with_lora(model, lora), tokenizer)
-        self.reader = PromptReader(folder, tokenizer, prompt or self.usual_prompt, max_tokens=max_tokens)
+        most = checked_tokens("max_tokens", max_tokens, 512, context_limit(model.config), folder)
+        self.reader = PromptReader(folder, tokenizer, prompt or self.usual_prompt, max_tokens=most)
         asked = self.reader.prompt
         grades = self.asks == "grade"
         if asked.asks != self.asks or len(asked.targets) not in ((1, 2) if grades else (2,)):
