@@ -282,10 +282,11 @@ def _options(loss: Loss) -> list[str]:
     run = loss.run
     fixed = run.keywords if isinstance(run, partial) else {}
     parameters = inspect.signature(run).parameters.values()
+    handed = ("relevance",) if loss.reads == "rewards" else ("relevance", "weights")  # by `tensors`, not by users
     return [
         each.name
         for each in parameters
-        if each.kind is each.KEYWORD_ONLY and each.name not in fixed and each.name not in ("relevance", "weights")
+        if each.kind is each.KEYWORD_ONLY and each.name not in fixed and each.name not in handed
     ]
 
 
