@@ -93,6 +93,15 @@ def asked(example: Example, *, words: bool) -> str:
     )
 
 
+def untaught(student: PassageEmbedding) -> set[str]:
+    """Weights without a gradient; just those that are frozen, as several processes want it."""
+    weights = dict(student.named_parameters())
+    assert {name for name, weight in weights.items() if weight.requires_grad} == {
+        name for name, weight in weights.items() if weight.grad is not None
+    }
+    return {name for name, weight in weights.items() if weight.grad is None}
+
+
 def shares(logits: list[float]) -> list[float]:
     total = sum(math.exp(value) for value in logits)
     return [math.exp(value) / total for value in logits]
@@ -118,9 +127,11 @@ def test_the_ranking_loss_is_what_a_plain_loop_over_what_is_left_says(lm: Path, 
             total -= math.log(alone[0]) + 0.5 * math.log(full[0])
             total += 0.2 * sum(b * math.log(b / a) for a, b in zip(alone, full, strict=True))
         losses.append(total)
+    loss.backward()
     assert losses[0] > 1
     assert losses[2] == pytest.approx(0.0)
     assert loss.item() == pytest.approx(sum(losses) / 3, rel=1e-4)
+    assert untaught(student) == {"model.lm_head.weight"}
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -139,7 +150,10 @@ def test_the_alignment_loss_is_what_a_plain_loop_over_texts_says(lm: Path, encod
             states = plain.states(said, token[None], plain.model.model.embed_tokens(torch.tensor(ids)).detach())
             logs = plain.model.lm_head(states).log_softmax(-1).detach()
             losses.append(-sum(float(logs[place, token]) for place, token in enumerate(ids)) / len(ids))
+    loss.backward()
     assert loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+    weights = {name for name, _ in student.named_parameters()}
+    assert untaught(student) == {name for name in weights if not name.startswith("model.model.projector.")}
 
 
 def test_a_text_that_is_cut_is_counted_and_does_not_end(lm: Path, encoder: Path) -> None:

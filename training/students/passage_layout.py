@@ -60,7 +60,7 @@ class Encoder:
     def read(self, texts: Sequence[str]) -> tuple[Tensor, int]:
         """Vectors of passages, float32 [passages, dim] on the CPU, and how many of them were cut."""
         kept = self.judge.kept_of(texts)
-        return torch.from_numpy(self.judge.vectors(texts)), sum(bool(each.cut) for each in kept)
+        return torch.cat([each.tensor for each in kept]).cpu().float(), sum(bool(each.cut) for each in kept)
 
 
 def loaded(folder: Path, size: int, dtype: str, lora: Lora | None) -> tuple[Any, Any]:
@@ -90,6 +90,8 @@ def loaded(folder: Path, size: int, dtype: str, lora: Lora | None) -> tuple[Any,
     if trained:
         _take(projector, tensors(folder, PROJECTOR), folder)
     model.base_model.projector = projector.to(model.device)
+    if not model.config.tie_word_embeddings:  # passages are the vocabulary: nothing would ever reach this head
+        model.get_output_embeddings().requires_grad_(False)
     tokenizer.add_tokens([PLACEHOLDER], special_tokens=True)  # nothing where it has it
     return model, tokenizer
 
