@@ -251,7 +251,7 @@ def test_what_is_trained_is_what_is_asked(aligned: Path, tmp_path: Path) -> None
     with Reranker(tmp_path / "out") as reranker:
         judge = reranker.judge
         assert isinstance(judge, Judge)
-        assert judge.document_tokens == 6
+        assert (judge.document_tokens, judge.max_tokens) == (6, 1024)
         question = Permute(Query("q", example.query), tuple(Document(text, text) for text in example.documents))
         prompt = judge.render(question)
         assert prompt.ids == student.reader.read(example.query, example.documents).ids

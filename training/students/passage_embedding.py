@@ -93,7 +93,7 @@ class PassageEmbedding(Student):
             "judge": "passage-embedding",
             "algorithm": "sliding-windows",
             "prompt": self.reader.prompt.name,
-            "max_tokens": min(self.reader.max_tokens, self.config.max_position_embeddings),
+            "max_tokens": self.config.max_position_embeddings,  # of vectors alone, of which none can be cut
             "options": {"window": 20, "step": 10, **({"document_tokens": read} if read else {})},
         }
 
