@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from torch.utils.data import Dataset
 
 from rerank.errors import InputError
+from training.duplicates import Duplicates
 from training.examples import BadExample, Example, open_arrow
 from training.examples.arrow import example_at
 from training.rewards.orders import agreement
@@ -107,6 +108,7 @@ class Lists(Dataset[Example]):
         sample: draw so many documents of each list, anew in every epoch: one that is relevant (where there are
             labels) and others that are not; None takes all.
         shuffle: show the documents of each list in another order in every epoch, for students that see the order.
+        duplicates: documents that are shown twice, behind the others; None: none are.
         seed: of what is drawn.
 
     Raises:
@@ -119,6 +121,7 @@ class Lists(Dataset[Example]):
         *,
         sample: int | None = None,
         shuffle: bool = False,
+        duplicates: Duplicates | None = None,
         seed: int = 0,
     ) -> None:
         self.source: Source = opened(source)
@@ -127,6 +130,7 @@ class Lists(Dataset[Example]):
         if sample is not None and sample < 2:
             raise InputError(f"sample={sample}; a list that teaches anything has at least 2 documents")
         self.sample, self.shuffle, self.seed, self.epoch = sample, shuffle, seed, 0
+        self.duplicates = duplicates
 
     def __len__(self) -> int:
         return len(self.source)
@@ -136,7 +140,9 @@ class Lists(Dataset[Example]):
         choice = random.Random(f"{self.seed} {self.epoch} {index}")
         if self.sample is not None and len(example) > self.sample:
             example = sampled(example, self.sample, choice)
-        return _kept(example, choice.sample(range(len(example)), len(example))) if self.shuffle else example
+        if self.shuffle:
+            example = _kept(example, choice.sample(range(len(example)), len(example)))
+        return example if self.duplicates is None else self.duplicates.drawn(example, choice)
 
     def all(self) -> Iterator[Example]:
         """Whole, in order."""

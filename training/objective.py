@@ -16,6 +16,7 @@ from rerank.errors import InputError
 from rerank.registry import did_you_mean, unknown
 from training.comparisons import COMPARED_BY, comparisons
 from training.curriculum import SAMPLES, Curriculum
+from training.duplicates import Copied, Duplicates
 from training.examples import BadExample, Example
 from training.losses import LOSSES, Loss, language
 from training.rewards import REWARDS
@@ -44,6 +45,7 @@ MADE_OF = {
     "rewards": ("order", "scores", "relevance"),
     "steps": ("order", "scores", "relevance"),
     "texts": (),
+    "duplicates": ("order", "scores", "relevance"),
 }
 """What a loss reads -> the labels of examples that it can be made of; the first that an example has is taken."""
 
@@ -63,6 +65,7 @@ class Objective:
         most: documents in a list, at most; a longer list is refused, because the whole list is in memory.
         curriculum: weights that begin with what is easy; the loss learns from labels then, and the examples' scores are
             a first stage's (`training.curriculum.Worths`). None: all weigh the same.
+        duplicates: documents that are shown twice, for set-encoders; None: none are.
 
     Raises:
         UnknownName: when there is no such loss.
@@ -75,6 +78,7 @@ class Objective:
     relevant: float | None = None
     most: int = 256
     curriculum: Curriculum | None = None
+    duplicates: Duplicates | None = None
 
     def __post_init__(self) -> None:
         if self.loss not in OBJECTIVES:
@@ -126,6 +130,8 @@ class Objective:
 
     def tensors(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """What the loss compares scores with: `target`, `mask`, and `relevance` where it is wanted: [lists, docs]."""
+        if self.reads == "duplicates":
+            return self._shown(examples)
         width = max(map(len, examples))
         mask = torch.arange(width) < torch.tensor([len(example) for example in examples])[:, None]
         if self.reads in ("completions", "texts"):
@@ -143,6 +149,18 @@ class Objective:
         if self.loss == "margin-mse" and all(example.relevance is not None for example in examples):
             found["relevance"] = _padded([example.relevance or () for example in examples], width)
         return found
+
+    def _shown(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Of all texts that are shown, copies among them: a copy stands where its document does."""
+        rows, groups = [], []
+        for example in examples:
+            known = list(self._target(example))
+            copies = example.copies if isinstance(example, Copied) else ()
+            rows.append([*known, *(known[place] for place, _ in copies)])
+            groups.append(example.groups if isinstance(example, Copied) else tuple(range(len(example))))
+        width = max(map(len, rows))
+        mask = torch.arange(width) < torch.tensor([len(row) for row in rows])[:, None]
+        return {"target": _padded(rows, width), "mask": mask, "groups": _padded(groups, width).long()}
 
     def of_scores(
         self,
@@ -282,7 +300,9 @@ def _options(loss: Loss) -> list[str]:
     run = loss.run
     fixed = run.keywords if isinstance(run, partial) else {}
     parameters = inspect.signature(run).parameters.values()
-    handed = ("relevance",) if loss.reads == "rewards" else ("relevance", "weights")  # by `tensors`, not by users
+    handed = (
+        ("relevance",) if loss.reads == "rewards" else ("relevance", "weights", "groups")
+    )  # by `tensors`, not by users
     return [
         each.name
         for each in parameters

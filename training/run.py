@@ -26,7 +26,7 @@ from training.examples import Example, open_arrow, write_arrow
 from training.examples.formats import check_whole, read_examples
 from training.lists import Lists, opened
 from training.recipe import Recipe
-from training.students import KINDS, TargetToken, checked, student_of
+from training.students import KINDS, Student, TargetToken, checked, student_of
 from training.students.student import check_quantized
 
 if TYPE_CHECKING:
@@ -126,10 +126,9 @@ def check_recipe(recipe: Recipe, *, measured: bool = False) -> None:
     if recipe.student.kind not in (known := {**KINDS, **separate.KINDS}):
         raise unknown("student", recipe.student.kind, known)
     if recipe.student.kind in separate.KINDS:
-        if recipe.objective.curriculum is not None:
-            raise InputError(
-                f"a {recipe.student.kind} is trained without a curriculum; leave [objective.curriculum] out"
-            )
+        for name in ("curriculum", "duplicates"):
+            if getattr(recipe.objective, name) is not None:
+                raise InputError(f"a {recipe.student.kind} is trained without {name}; leave [objective.{name}] out")
         separate.check_separate(recipe)
         return
     kind = checked(recipe.student)
@@ -148,6 +147,7 @@ def check_recipe(recipe: Recipe, *, measured: bool = False) -> None:
         )
     if reads == "logits":
         _check_two_words(recipe)
+    _check_duplicates(recipe, kind)
     reinforced.check_texts(recipe, measured=measured or recipe.development is not None)
 
 
@@ -158,6 +158,35 @@ def _check_two_words(recipe: Recipe) -> None:
         raise InputError(
             f"loss {recipe.objective.loss!r} is over the logits of two words, and prompt {asked.name!r} has "
             f"{len(asked.targets)}; use 'monot5', 'yes-no' or another of two"
+        )
+
+
+def _check_duplicates(recipe: Recipe, kind: type[Student]) -> None:
+    """See that what is shown twice is seen, and learnt by."""
+    objective, student = recipe.objective, recipe.student
+    drawn, ranked = objective.duplicates, objective.reads == "duplicates"
+    detected = bool(student.options.get("detect"))
+    if not (drawn or ranked or detected):
+        return
+    if not kind.sees_lists:
+        raise InputError(
+            f"a {student.kind} does not see that a list shows a document twice; train a set-encoder, or leave out "
+            f"{'[objective.duplicates]' if drawn else repr(objective.loss)}"
+        )
+    if drawn is None:
+        what = f"loss {objective.loss!r}" if ranked else "detect=true"
+        raise InputError(
+            f"{what} is about duplicates, and there are none; say [objective.duplicates], such as copies=1"
+        )
+    if not (ranked or detected):
+        raise InputError(
+            f"loss {objective.loss!r} learns nothing of duplicates; say student.options.detect=true beside it, or "
+            "loss='novelty-ranknet'"
+        )
+    if ranked and drawn.copies and not drawn.changed:
+        raise InputError(
+            "a set-encoder gives a document and its copy, word for word, the same score, so that none can be ranked "
+            "below; say changed above 0, or copies=0 and similar"
         )
 
 
@@ -192,7 +221,8 @@ def _lists(recipe: Recipe, examples: Sequence[Example] | str | Path | None, outp
     found = reinforced.as_asked(recipe, opened(source), say)
     if recipe.objective.curriculum is not None:
         found = Worths(found, recipe.objective.curriculum)
-    return Lists(found, sample=schedule.sample, shuffle=schedule.shuffle, seed=schedule.seed)
+    twice = recipe.objective.duplicates
+    return Lists(found, sample=schedule.sample, shuffle=schedule.shuffle, duplicates=twice, seed=schedule.seed)
 
 
 def _as_arrow(source: str | Path, folder: Path, say: Say) -> Path:
@@ -352,6 +382,10 @@ def _said(recipe: Recipe) -> str:
     """The objective, for the card."""
     objective = recipe.objective
     said = f"{objective.loss} {dict(objective.options) or ''}".strip()
-    if objective.curriculum is None:
-        return said
-    return f"{said}, a curriculum by {objective.curriculum.by} over {objective.curriculum.steps:,} steps"
+    if (curriculum := objective.curriculum) is not None:
+        said += f", a curriculum by {curriculum.by} over {curriculum.steps:,} steps"
+    if (drawn := objective.duplicates) is not None:
+        said += f", {drawn.copies} copies a list"
+        said += f", {drawn.changed:.0%} of their words left out" if drawn.changed else ""
+        said += f", duplicates from {drawn.similar:.0%} common words on" if drawn.similar else ""
+    return said

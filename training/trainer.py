@@ -82,8 +82,9 @@ class ListTrainer(transformers.Trainer):  # type: ignore[misc]
             return self.objective.of_comparisons(outputs, **targets)
         if self.objective.reads == "logits":
             return self.objective.of_logits(outputs, **targets)
-        step = int(self.state.global_step)
-        loss = self.objective.of_scores(self.student.scores_of(outputs), step=step, **targets)
+        step, student = int(self.state.global_step), self.student
+        scores = (student.scores_shown if self.objective.reads == "duplicates" else student.scores_of)(outputs)
+        loss = self.objective.of_scores(scores, step=step, **targets)
         beside = self.student.loss_beside(outputs)
         return loss if beside is None else loss + beside
 

@@ -184,7 +184,7 @@ def test_what_a_curriculum_cannot_weigh_is_refused_before_any_work(tmp_path: Pat
     with pytest.raises(InputError, match="a curriculum over 0 steps"):
         Curriculum("density", 0)
     recipe = find("dense", {"objective.curriculum": {"by": "reciprocal", "steps": 3}})
-    with pytest.raises(InputError, match="a dense is trained without a curriculum"):
+    with pytest.raises(InputError, match="a dense is trained without curriculum"):
         check_recipe(recipe)
     bare = [Example("q", ("a", "b"), (1, 0), where="x.jsonl:7")]
     with pytest.raises(BadExample, match=r"x.jsonl:7: .* by 'min-max' goes by a first stage's scores; .* relevance"):

@@ -53,6 +53,7 @@ APPROXIMATE = [
 
 BY_HAND: dict[str, tuple[Tensor, Tensor, dict[str, Any], float]] = {
     "bce": (SCORES, FIRST_IS_RIGHT, {}, (softplus(-2) + softplus(1) + softplus(0)) / 3),
+    "balanced-bce": (SCORES, FIRST_IS_RIGHT, {}, (2 * softplus(-2) + softplus(1) + softplus(0)) / 3),
     "group-ce": (SCORES, FIRST_IS_RIGHT, {}, -math.log(SHARES[0])),
     "infonce": (
         SCORES,

@@ -15,13 +15,14 @@ __all__ = ["LOSSES", "Loss", "Target", "of_lists"]
 
 Target = Literal[
     "labels", "gains", "order", "scores", "preferences", "comparisons", "logits", "tokens", "vectors", "batches",
-    "completions", "rewards", "steps", "texts",
+    "completions", "rewards", "steps", "texts", "duplicates",
 ]  # fmt: skip
 """What a loss learns from: labels from 0 to 1; grades of at least 0; anything that orders a list (labels, a teacher's
 scores or its order); a teacher's scores; judged pairs; who wins of two, for models that compare; a teacher's logits;
 texts to write; vectors alone; which document of a whole batch is a query's own; what a teacher wrote, or what the
 model's own answers are worth (these two for `training.objective`: no loss here reads them); an order, of a model that
-decodes it step by step; or the documents' own texts, without any label."""
+decodes it step by step; the documents' own texts, without any label; or an order of documents of which some are
+duplicates of others."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Loss:
 LOSSES: Mapping[str, Loss] = {
     "adr-mse": Loss(smooth.adr_mse, "order"),
     "approx-ndcg": Loss(smooth.approx_ndcg, "gains"),
+    "balanced-bce": Loss(pointwise.balanced_bce, "labels", shifts=False),
     "bce": Loss(pointwise.bce, "labels", shifts=False),
     "comparison": Loss(pairwise.comparison, "comparisons", shifts=False),
     "first": Loss(language.first, "tokens"),
@@ -67,6 +69,7 @@ LOSSES: Mapping[str, Loss] = {
     "mse": Loss(pointwise.mse, "scores", shifts=False),
     "mse-logits": Loss(pointwise.mse_logits, "logits", shifts=False),
     "neural-ndcg": Loss(smooth.neural_ndcg, "gains"),
+    "novelty-ranknet": Loss(pairwise.novelty_ranknet, "duplicates"),
     "p-listmle": Loss(listwise.p_listmle, "order"),
     "pair-logistic": Loss(pairwise.pair_logistic, "order"),
     "pe-rank": Loss(sequential.pe_rank, "steps"),

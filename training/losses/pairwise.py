@@ -25,6 +25,7 @@ __all__ = [
     "lambdaloss",
     "lambdarank",
     "margin_mse",
+    "novelty_ranknet",
     "pair_logistic",
     "preference_logistic",
     "provided",
@@ -62,6 +63,32 @@ def ranknet(
     with provided(list_losses.ranknet, fused):
         losses: Tensor = list_losses.ranknet(scores, relevance, mask, weighting=weighting)
     return losses
+
+
+def novelty_ranknet(scores: Tensor, relevance: Tensor, mask: Tensor, *, groups: Tensor, fused: bool = False) -> Tensor:
+    """RankNet that keeps the best of each group of duplicates and puts the others below all documents.
+
+    Set-Encoder's second stage, for novelty (https://arxiv.org/abs/2404.06912, DuplicateAwareRankNet in
+    https://github.com/webis-de/set-encoder). Which is the best the student says: the one that it scores highest gets
+    the highest relevance of its group, and the others less than any document has. Equal scores are all the best.
+
+    Args:
+        scores: float [queries, docs]; gradients flow here alone.
+        relevance: a teacher's order as negative ranks, or anything else of which higher is better, [queries, docs].
+        mask: bool [queries, docs]; False is padding.
+        groups: whole numbers that duplicates share, [queries, docs].
+        fused: as of `ranknet`.
+
+    Returns:
+        [queries], in nats: the mean over pairs.
+    """
+    found, relevance = present(scores.detach(), mask), present(relevance, mask)
+    same = (groups[:, :, None] == groups[:, None, :]) & mask[:, None, :]
+    best = found[:, None, :].masked_fill(~same, -torch.inf).amax(-1)
+    highest = relevance[:, None, :].masked_fill(~same, -torch.inf).amax(-1)
+    below = relevance.masked_fill(~mask, torch.inf).amin(-1, keepdim=True) - 1.0
+    target = torch.where(found >= best, highest, below).masked_fill(~mask, 0.0)
+    return ranknet(scores, target, mask, fused=fused)
 
 
 def lambdarank(scores: Tensor, relevance: Tensor, mask: Tensor, *, fused: bool = False) -> Tensor:

@@ -5,12 +5,13 @@ All give one loss a list, float32 (float64 when given that) [queries], and do no
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from training.losses.masked import mean, present
 
-__all__ = ["bce", "mse", "mse_logits"]
+__all__ = ["balanced_bce", "bce", "mse", "mse_logits"]
 
 
 def bce(scores: Tensor, labels: Tensor, mask: Tensor, *, weights: Tensor | None = None) -> Tensor:
@@ -30,6 +31,27 @@ def bce(scores: Tensor, labels: Tensor, mask: Tensor, *, weights: Tensor | None 
     scores, labels = present(scores, mask), present(labels, mask)
     losses = softplus(scores) - labels * scores
     return mean(losses if weights is None else weights * losses, mask)
+
+
+def balanced_bce(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross-entropy in which the relevant weigh as much as the others together.
+
+    The mean over a list's n documents of -w y log σ(s) - (1 - y) log(1 - σ(s)), w = (n - k) / k with k relevant ones.
+    So Set-Encoder learns which documents a list shows twice (https://arxiv.org/abs/2404.06912): w = (n - 2) / 2 with
+    one copy.
+
+    Args:
+        scores: logits, float [queries, docs]; gradients flow here alone.
+        labels: above 0 is relevant, [queries, docs].
+        mask: bool [queries, docs]; False is padding.
+
+    Returns:
+        [queries], in nats.
+    """
+    scores, relevant = present(scores, mask), (labels > 0) & mask
+    count, found = mask.sum(-1, keepdim=True), relevant.sum(-1, keepdim=True)
+    weight = (count - found) / found.clamp(min=1)
+    return mean(torch.where(relevant, weight * softplus(-scores), softplus(scores)), mask)
 
 
 def mse(scores: Tensor, teacher_scores: Tensor, mask: Tensor) -> Tensor:

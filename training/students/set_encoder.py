@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,18 @@ from rerank.engine.loading import Loading, explained, quiet
 from rerank.engine.texts.set_tokens import SetTexts, SetTokens
 from rerank.engine.texts.text_tokens import store_for
 from rerank.errors import InputError
+from training.duplicates import Copied
 from training.examples import Example
+from training.losses.pointwise import balanced_bce
 from training.students.student import Lora, Student, with_lora
 
 __all__ = ["SetEncoder", "attend"]
 
 ATTENTION = "rerank-sets"
 """What transformers knows its attention by."""
+
+DETECTOR = "detector.pt"
+"""In a checkpoint: the layer that says which documents are shown twice."""
 
 
 class SetEncoder(Student):
@@ -36,6 +41,9 @@ class SetEncoder(Student):
     Args:
         name: a checkpoint's name, hub id or folder. A body gets a new token [INT], and a new linear layer.
         query_tokens, document_tokens: the most that is read of each; a set-encoder's own when it is one.
+        detect: learn beside the loss which documents the list shows twice, by a linear layer of its own over the state
+            that is scored (`balanced-bce`); the loss is then over each document once. The layer is not written with the
+            model.
         lora: not for set-encoders, whose new token and layer must be trained.
         dtype: of the weights.
 
@@ -44,12 +52,15 @@ class SetEncoder(Student):
         InputError: when it is neither, or adapters are asked for.
     """
 
+    sees_lists: ClassVar[bool] = True
+
     def __init__(
         self,
         name: str | Path,
         *,
         query_tokens: int = 32,
         document_tokens: int = 256,
+        detect: bool = False,
         lora: Lora | None = None,
         dtype: str = "float32",
     ) -> None:
@@ -59,6 +70,7 @@ class SetEncoder(Student):
         model, tokenizer, self.shape = _loaded(folder, query_tokens, document_tokens, dtype)
         super().__init__(with_lora(model, lora), tokenizer)
         model.set_attn_implementation(_register())
+        self.detector = nn.Linear(model.config.hidden_size, 1) if detect else None
         self.tokens = SetTokens(
             tokenizer,
             extra=INTERACTION if self.shape.extra_token else None,
@@ -74,22 +86,50 @@ class SetEncoder(Student):
 
     def read(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """A text a document; all lists of a batch in one rectangle, told apart by `sets`."""
-        read = self.tokens.sets([(example.query, example.documents) for example in examples])
+        read = self.tokens.sets([(example.query, _shown(example)) for example in examples])
         sets = [_readable(texts, example) for texts, example in zip(read, examples, strict=True)]
         pairs = [pair for texts in sets for pair in texts.texts]
         owners = torch.arange(len(sets)).repeat_interleave(torch.tensor([len(texts.texts) for texts in sets]))
         inputs = {name: tensor.long().cpu() for name, tensor in rectangle(self.core, pairs).items()}
-        return {**inputs, "sets": owners, "cut": torch.tensor(sum(pair.cut > 0 for pair in pairs))}
+        found = {**inputs, "sets": owners, "cut": torch.tensor(sum(pair.cut > 0 for pair in pairs))}
+        if self.detector is not None:
+            found["copies"] = torch.tensor([place >= len(one) for one in examples for place in range(len(_shown(one)))])
+            found["twice"] = torch.tensor([twice for example in examples for twice in _twice(example)])
+        return found
 
-    def forward(self, *, cut: Tensor | None = None, **inputs: Tensor) -> Tensor:
-        """float [texts]."""
+    def forward(self, *, cut: Tensor | None = None, **inputs: Tensor) -> Any:
+        """float [texts]; with `detect`, these `scores`, the `detected` logits, and `twice`, `copies` and `sets`."""
         model, sets = self.core, inputs.pop("sets")
+        labels = {name: inputs.pop(name) for name in ("copies", "twice") if name in inputs}
         others = (sets[:, None] == sets[None, :]) & ~torch.eye(len(sets), dtype=torch.bool, device=sets.device)
         seen = torch.cat([inputs["attention_mask"].bool(), others], 1)[:, None, None]  # [texts, 1, 1, tokens + texts]
         outputs = model(**inputs, seen=seen, shown=int(self.shape.extra_token))
-        logits = model.linear(outputs.last_hidden_state[:, 0])
+        states = outputs.last_hidden_state[:, 0]
+        logits = model.linear(states)
         score: Tensor = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
-        return score
+        if self.detector is None:
+            return score
+        return {"scores": score, "detected": self.detector(states)[:, 0], "sets": sets, **labels}
+
+    def scores_of(self, outputs: Any) -> Tensor:
+        """Of the documents, without copies: float [texts]."""
+        scores: Tensor = outputs if self.detector is None else outputs["scores"][~outputs["copies"]]
+        return scores
+
+    def scores_shown(self, outputs: Any) -> Tensor:
+        """Of all that was shown: float [texts]."""
+        scores: Tensor = outputs if self.detector is None else outputs["scores"]
+        return scores
+
+    def loss_beside(self, outputs: Any) -> Tensor | None:
+        """How well it says which documents are shown twice: the mean over lists."""
+        if self.detector is None:
+            return None
+        counts = outputs["sets"].bincount()
+        mask = torch.arange(int(counts.max()), device=counts.device) < counts[:, None]
+        logits = outputs["detected"].new_zeros(mask.shape).masked_scatter(mask, outputs["detected"])
+        labels = logits.new_zeros(mask.shape).masked_scatter(mask, outputs["twice"].to(logits.dtype))
+        return balanced_bce(logits, labels, mask).mean()
 
     def save(self, folder: str | Path, state: dict[str, Tensor] | None = None) -> None:
         """As lightning-ir does: a backbone's files, and a config that says what the model is for."""
@@ -109,12 +149,32 @@ class SetEncoder(Student):
             "scoring_strategy": "mono" if self.shape.labels == 2 else "rank",
         }
         path.write_text(json.dumps(values | own, indent=2), encoding="utf-8")
+        if self.detector is not None:
+            torch.save(self.detector.state_dict(), Path(folder) / DETECTOR)
 
     def restore(self, folder: str | Path) -> None:
         """Take over the weights that `save` wrote."""
         from safetensors.torch import load_file
 
         self.model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+        if self.detector is not None:
+            self.detector.load_state_dict(torch.load(Path(folder) / DETECTOR))
+
+    def finish(self, folder: str | Path) -> None:
+        """Write the set-encoder, without what it has learnt beside."""
+        super().finish(folder)
+        (Path(folder) / DETECTOR).unlink(missing_ok=True)
+
+
+def _shown(example: Example) -> tuple[str, ...]:
+    copies = example.copies if isinstance(example, Copied) else ()
+    return (*example.documents, *(text for _, text in copies))
+
+
+def _twice(example: Example) -> list[bool]:
+    """Whether a list shows a duplicate of it, for each text."""
+    groups = example.groups if isinstance(example, Copied) else tuple(range(len(example)))
+    return [groups.count(group) > 1 for group in groups]
 
 
 def attend(

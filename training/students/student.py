@@ -66,12 +66,14 @@ class Student(nn.Module, ABC):
 
     Attributes:
         wants: which losses it can be trained with: those over "lists", "tokens", "comparisons" and so on.
+        sees_lists: whether it reads the documents of a list together, and may see that one is shown twice.
         measured: whether its forward pass gives documents scores, of which rankings are measured while it trains.
         target: the labels that an order to write is made of; None: the first that there are.
     """
 
     wants: ClassVar[str] = "lists"
     measured: ClassVar[bool] = True
+    sees_lists: ClassVar[bool] = False
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
@@ -134,6 +136,10 @@ class Student(nn.Module, ABC):
         """The scores in what `forward` gave: float [texts]."""
         scores: Tensor = outputs
         return scores
+
+    def scores_shown(self, outputs: Any) -> Tensor:
+        """As `scores_of`, of the copies that a list shows as well (`training.duplicates`)."""
+        return self.scores_of(outputs)
 
     def loss_beside(self, outputs: Any) -> Tensor | None:
         """What is learnt beside the loss over lists, out of what `forward` gave; None: nothing."""
