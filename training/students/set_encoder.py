@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from rerank import checkpoints
+from rerank.checkpoints.folder import settings
 from rerank.engine.encoders.padded import rectangle
 from rerank.engine.encoders.set_model import INTERACTION, SetConfig, backbone_class, load_set_encoder
 from rerank.engine.loading import Loading, explained, quiet
@@ -223,7 +224,7 @@ def _register() -> str:
 
 
 def _loaded(folder: Path, query_tokens: int, document_tokens: int, dtype: str) -> tuple[Any, Any, SetConfig]:
-    if checkpoints.kind(folder) == "set-encoder":
+    if settings(folder).get("model_type") == "set-encoder":  # a body may be of any kind, such as ElectraForPreTraining
         loaded, shape = load_set_encoder(folder, Loading("cpu", dtype))
         return loaded.model.train(), loaded.tokenizer, shape
     return _from_body(folder, query_tokens, document_tokens, dtype)
