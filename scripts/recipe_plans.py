@@ -25,6 +25,9 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "triples.train.small.tsv": (),
     "bert_cat_ensemble_msmarcopassage_train_scores_ids.arrow": MARGINS,
     "margins.arrow": MARGINS,
+    "logits.arrow": ("InRanker_msmarco.tsv", *PLACES),
+    "passages.jsonl": (),
+    "bm25.arrow": ("bm25.trec", "--teacher", "scores", *TAUGHT),
     "hard-negatives.arrow": ("train.jsonl",),
     "judged.arrow": ("judged.qrels.tsv", *PLACES),
     "graded.arrow": ("graded.qrels.tsv", *PLACES),
@@ -73,6 +76,8 @@ TOKENS: Mapping[str, int] = {
     "fusion-in-decoder": 64,
     "listwise": 1024,
     "reasoner": 1024,
+    "passage-alignment": 256,
+    "passage-embedding": 1024,
     "dense": 48,
     "splade": 48,
     "colbert": 48,
@@ -93,6 +98,7 @@ SMALL = {
 
 NEW_TOKENS = {"grpo": 16, "sft": 128}
 TEACHERS = {"layer-distilled": "ms-marco-MiniLM-L12-v2", "dense": "all-MiniLM-L6-v2"}
+ENCODER = "all-MiniLM-L6-v2"
 SAMPLE, LISTS = 6, 2
 
 
@@ -159,6 +165,8 @@ def _changes(name: str, recipe: Recipe) -> dict[str, Any]:
         changes["student.options.max_tokens"] = TOKENS[recipe.student.kind]
     if "student.options.new_tokens" in said:
         changes["student.options.new_tokens"] = NEW_TOKENS[recipe.objective.loss]
+    if "student.options.encoder" in said:
+        changes["student.options.encoder"] = ENCODER
     if "student.options.teacher" in said:
         changes["student.options.teacher"] = TEACHERS[recipe.student.kind]
     if (recipe.schedule.sample or 0) > SAMPLE:

@@ -216,6 +216,12 @@ FILES: Mapping[str, Callable[[], Iterable[str]]] = {
         f"{scores(query_id)[good]}\t{scores(query_id)[bad]}\t{query_id}\t{good}\t{bad}"
         for query_id, good, bad in _triples()
     ),
+    "InRanker_msmarco.tsv": lambda: (
+        f"{score / 2}\t{-score / 2}\t{query_id}\t{one}"
+        for query_id in QUERIES
+        for one, score in scores(query_id).items()
+    ),
+    "passages.jsonl": lambda: _json({"title": doc_id, "text": text} for doc_id, text in PASSAGES.items()),
     "bm25.trec": lambda: _run(_as_retrieved),
     "teacher.trec": lambda: _run(scores),
     "teacher-0-2.trec": lambda: _run(_from_nought_to_two),

@@ -74,8 +74,8 @@ def test_orders_are_learnt_and_written_by_the_judge(t5: Path, tmp_path: Path, pr
 def test_what_cannot_be_trained_so_is_refused(t5: Path) -> None:
     with pytest.raises(InputError, match="makes no text of each document"):
         FusionInDecoder(t5, prompt="rankgpt")
-    with pytest.raises(InputError, match="6 documents in a list, and a group is of 5"):
-        FusionInDecoder(t5).read(lists(1, documents=6))
+    with pytest.raises(InputError, match="too many documents: 6, and a group is of 5"):
+        FusionInDecoder(t5).check(lists(1, documents=6))
     recipe = Recipe(StudentTable("fusion-in-decoder", str(t5)), Objective("lm"))
     with pytest.raises(InputError, match="known only when they are written"):
         check_recipe(recipe, measured=True)

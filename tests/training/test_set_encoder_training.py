@@ -9,7 +9,7 @@ import pytest
 import torch
 from lists_to_learn import lists
 from set_models import CASES, name_of, written
-from small_folders import bert
+from small_folders import VOCABULARY, bert, wordpiece
 
 from rerank import Document, Reranker
 from rerank.errors import InputError
@@ -40,6 +40,25 @@ def test_scores_in_training_are_those_of_lightning_ir(case: dict, tmp_path: Path
         got = student(**student.read(examples))
 
     assert got.tolist() == pytest.approx([score for _, _, scores in kept for score in scores], abs=1e-4)
+
+
+def test_a_body_is_taken_out_of_any_head(tmp_path: Path) -> None:
+    """google/electra-base-discriminator is published as an ElectraForPreTraining."""
+    import transformers
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    config = transformers.ElectraConfig(
+        vocab_size=len(VOCABULARY), embedding_size=24, max_position_embeddings=64, **shape
+    )
+    published = transformers.ElectraForPreTraining(config)
+    published.save_pretrained(tmp_path)
+    wordpiece(tmp_path).save_pretrained(tmp_path)
+
+    student = SetEncoder(tmp_path, query_tokens=8, document_tokens=40)
+
+    name = "encoder.layer.1.output.dense.weight"
+    assert torch.equal(student.core.state_dict()[name], published.electra.state_dict()[name])
+    assert student(**student.read(lists(1))).shape == (4,)
 
 
 def test_a_document_learns_from_its_company_and_from_no_other_set(body: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ from rerank.errors import InputError
 from rerank.judges.sequence_text import paragraphs
 from rerank.prompts.prompt import identifiers
 from rerank.types import Document, Query
-from training.examples import Example
+from training.examples import BadExample, Example
 from training.students.causal import load_model
 from training.students.listwise import order_of, token_ranks
 from training.students.student import Lora, Student, with_lora
@@ -92,6 +92,17 @@ class FusionInDecoder(Student):
             "options": {"group": self.group} if self.prompt.best_last else windows,
         }
 
+    def check(self, examples: Iterable[Example]) -> None:
+        """See that lists are as short as groups, before the first step.
+
+        Raises:
+            BadExample: the first that is longer.
+        """
+        for example in examples:
+            if len(example) > self.group:
+                detail = f"{len(example)}, and a group is of {self.group}; say schedule.sample={self.group}"
+                raise BadExample("too many documents", detail, example.where)
+
     def read(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """All texts of all lists in one rectangle, and what should be written about each list."""
         shown = [self._prompt(example) for example in examples]
@@ -131,10 +142,6 @@ class FusionInDecoder(Student):
         }
 
     def _prompt(self, example: Example) -> Prompt:
-        if len(example) > self.group:
-            raise InputError(
-                f"{len(example)} documents in a list, and a group is of {self.group}; say schedule.sample={self.group}"
-            )
         shown = [Document(str(index), text) for index, text in enumerate(example.documents)]
         asked = Query("query", example.query)
         texts, whole = self.prompt.texts(asked, shown), self.prompt.texts(asked, shown, whole=True)
