@@ -52,19 +52,19 @@ STARTS = (
     (("deberta",), "tiny-deberta"),
     (("electra",), "tiny-electra"),
     (("distilbert",), "tiny-distilbert"),
-    (("t5",), "flan-t5-small-titles"),
+    (("t5",), "tiny-t5"),
     (("bert", "minilm"), "all-MiniLM-L6-v2"),
     (("llama", "qwen", "qwq", "zephyr", "mistral", "vicuna"), "tiny-llama"),
 )
 """Words of a recipe's checkpoint -> the small one in its place."""
 
+LARGE = "SmolLM2-135M-Instruct"
 REAL_STARTS = {
     "inpars-light": "bert-mini-reranker",
-    "rank1": "SmolLM2-135M-Instruct",
-    "rankllama": "SmolLM2-135M-Instruct",
-    "yes-no": "SmolLM2-135M-Instruct",
+    **dict.fromkeys(("duot5", "inranker-first-stage", "listt5", "monot5"), "flan-t5-small-titles"),
+    **dict.fromkeys(("rank1", "rankllama", "yes-no"), LARGE),
 }
-"""Recipe -> another one: rerankers that are trained further, and adapters of a real language model."""
+"""Recipe -> a real one: of each kind of model some, as many as a CPU can do."""
 
 TOKENS: Mapping[str, int] = {
     "cross-encoder": 64,
@@ -139,12 +139,14 @@ def plan_of(name: str) -> Plan:
     source = SOURCES.get(f"{name}: {examples}", SOURCES.get(examples))
     if source is None:
         raise LookupError(f"{name}: SOURCES does not say what {examples} is made of")
-    return Plan(name, examples, source, _start(name, recipe, said), _changes(name, recipe))
+    start = _start(name, recipe, said)
+    return Plan(name, examples, source, start, _changes(name, recipe, large=start == LARGE))
 
 
 def _start(name: str, recipe: Recipe, said: Mapping[str, str]) -> str:
     if "--model" in said:
-        return next(other for other in names() if other != name and words_of(other)["--output"] == said["--model"])
+        writers = [other for other in names() if other != name and words_of(other)["--output"] == said["--model"]]
+        return min(writers, key=lambda other: other != name.replace("second", "first"))
     if name in REAL_STARTS:
         return REAL_STARTS[name]
     model = recipe.student.model.lower()
@@ -154,13 +156,13 @@ def _start(name: str, recipe: Recipe, said: Mapping[str, str]) -> str:
     return found
 
 
-def _changes(name: str, recipe: Recipe) -> dict[str, Any]:
+def _changes(name: str, recipe: Recipe, *, large: bool) -> dict[str, Any]:
     """Smaller values for what the recipe says, and for nothing else."""
     if recipe.student.kind not in TOKENS:
         raise LookupError(f"{name}: TOKENS has no length for a {recipe.student.kind}")
     said = {path for path, value in _paths(asdict(recipe)) if value is not None}
     changes = {path: value for path, value in SMALL.items() if path in said}
-    changes |= {"schedule.lists": LISTS}
+    changes |= {"schedule.lists": 1 if large else LISTS}
     if "student.options.max_tokens" in said:
         changes["student.options.max_tokens"] = TOKENS[recipe.student.kind]
     if "student.options.new_tokens" in said:
@@ -169,8 +171,8 @@ def _changes(name: str, recipe: Recipe) -> dict[str, Any]:
         changes["student.options.encoder"] = ENCODER
     if "student.options.teacher" in said:
         changes["student.options.teacher"] = TEACHERS[recipe.student.kind]
-    if (recipe.schedule.sample or 0) > SAMPLE:
-        changes["schedule.sample"] = SAMPLE
+    if (recipe.schedule.sample or 0) > (most := 2 if large else SAMPLE):
+        changes["schedule.sample"] = most
     return changes
 
 
