@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 
 from rerank.errors import FileError
 
-__all__ = ["decoded", "json_lines", "lines", "placed_lines", "shown"]
+__all__ = ["decoded", "json_lines", "lines", "opened", "placed_lines", "shown"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 UTF8_MARK = b"\xef\xbb\xbf"  # some editors put it in front of the first line
@@ -35,7 +35,7 @@ def placed_lines(path: str | Path) -> Iterator[tuple[int, int, bytes]]:
         FileError: as `lines` does.
     """
     number, end, empty = 0, 0, True
-    with _opened(path) as file:
+    with opened(path) as file:
         try:
             for number, whole in enumerate(file, start=1):
                 mark = len(UTF8_MARK) if number == 1 and whole.startswith(UTF8_MARK) else 0
@@ -84,7 +84,12 @@ def shown(line: bytes, limit: int = 120) -> str:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[IO[bytes]]:
+def opened(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file's bytes, unpacked where it is gzipped.
+
+    Raises:
+        FileError: when the file is missing, a folder or unreadable.
+    """
     try:
         with open(path, "rb") as file:
             if file.peek(2)[:2] == GZIP_MAGIC:

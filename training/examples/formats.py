@@ -11,10 +11,11 @@ from typing import Any
 from rerank.datasets import Dataset
 from rerank.errors import InputError
 from rerank.registry import unknown
-from training.examples import jsonl, judged, permutations, tables
+from training.examples import jsonl, judged, permutations, reasonrank, tables, traces
 from training.examples.arrow import read_arrow, write_arrow
 from training.examples.joined import join
 from training.examples.record import BadExample, Example
+from training.examples.records import records
 from training.examples.stream import Examples, Read
 from training.examples.texts import Collection
 
@@ -84,7 +85,13 @@ FORMATS: Mapping[str, Format] = {
     "flagembedding": Format("FlagEmbedding's JSONL", jsonl.flagembedding),
     "rankgpt": Format("RankGPT's JSONL and its file of permutations", permutations.rankgpt,
                       frozenset({"permutations"}), frozenset({"permutations"})),
-    "rankzephyr": Format("RankZephyr's and FIRST's conversations, JSONL", permutations.rankzephyr),
+    "rankzephyr": Format("RankVicuna's, RankZephyr's and FIRST's conversations: JSONL or a JSON list",
+                         traces.llama_factory),
+    "llama-factory": Format("LLaMA-Factory's alpaca or sharegpt records of Rank1, Rank-K, ReasonRank or RankZephyr",
+                            traces.llama_factory),
+    "reasonrank": Format("ReasonRank's training_data_all.jsonl, beside its id_query and id_doc", reasonrank.reasonrank),
+    "reasonrank-rl": Format("ReasonRank's rows for reinforcement learning: verl's Parquet, or JSON",
+                            reasonrank.reasonrank_rl),
 }  # fmt: skip
 
 NAMES = (
@@ -103,10 +110,14 @@ KEYS = (
     ({"true_logit", "false_logit"}, "inranker"),
     ({"retrieved_passages"}, "rankgpt"),
     ({"positive_passages"}, "tevatron"),
+    ({"reward_model", "initial_list"}, "reasonrank-rl"),
+    ({"initial_list", "final_list", "reasoning"}, "reasonrank"),
+    ({"instruction", "output"}, "llama-factory"),
+    ({"messages"}, "llama-factory"),
     ({"conversations"}, "rankzephyr"),
     ({"pos", "neg"}, "flagembedding"),
 )
-"""What the first line of a JSONL file has -> its format; any other is sentence-transformers'."""
+"""What the first record of a JSON or Parquet file has -> its format; any other is sentence-transformers'."""
 
 
 def guess(source: str | Path) -> str:
@@ -124,8 +135,8 @@ def guess(source: str | Path) -> str:
     for pattern, format in NAMES:
         if re.fullmatch(pattern, name):
             return format
-    if name.endswith((".jsonl", ".json")):
-        values = next(jsonl.objects(path))[1]
+    if name.endswith((".jsonl", ".json", ".parquet")):
+        values = next(records(path), ("", {}))[1]
         keys = set() if isinstance(values, BadExample) else set(values)
         return next((format for wanted, format in KEYS if wanted <= keys), "sentence-transformers")
     raise InputError(f"the name of {source} does not say its format; give one of {', '.join(FORMATS)}")

@@ -1,9 +1,7 @@
-"""Orders that language models wrote, as RankGPT and RankZephyr publish them.
+"""Orders that language models wrote: RankGPT's files, and the words in which RankZephyr and others show passages.
 
-- RankGPT (Sun et al., 2023, https://github.com/sunnweiwei/RankGPT): `marco-train-10k.jsonl` with query,
-  positive_passages and retrieved_passages, and a JSON list of answers such as "[2] > [1]", one for each line;
-- RankZephyr (Pradeep et al., 2023, https://huggingface.co/datasets/castorini/rank_zephyr_training_data) and FIRST, with
-  letters in place of numbers: conversations of a system, a human and a gpt turn.
+RankGPT (Sun et al., 2023, https://github.com/sunnweiwei/RankGPT) publishes `marco-train-10k.jsonl` with query,
+positive_passages and retrieved_passages, and a JSON list of answers such as "[2] > [1]", one for each line.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from training.examples.jsonl import objects, titled
 from training.examples.record import BadExample, Example
 from training.examples.stream import Note, Read
 
-__all__ = ["rankgpt", "rankzephyr"]
+__all__ = ["ordered", "passages_of", "rankgpt", "searched"]
 
 QUERY = re.compile(r"^Search Query: (.*?)\.?\s*\nRank the ", re.DOTALL | re.MULTILINE)
 PASSAGE = re.compile(r"^\[(\d{1,3}|[A-Z])\] ?", re.MULTILINE)
@@ -51,21 +49,6 @@ def rankgpt(path: str | Path, permutations: str | Path) -> Read:
         raise FileError(f"{permutations} holds {len(answers):,} permutations and {path} {number:,} lines; give its own")
 
 
-def rankzephyr(path: str | Path) -> Read:
-    """The passages of each conversation, in the order shown, with the order answered."""
-    for where, values in objects(path):
-        if isinstance(values, BadExample):
-            yield values
-            continue
-        try:
-            query, passages, letters, answer = _conversation(values, where)
-        except BadExample as error:
-            yield error
-            continue
-        names = identifiers("letters" if letters else "numbers", len(passages))
-        yield from _ordered(answer, names, where, query=query, documents=passages, query_id=str(values.get("id", "")))
-
-
 def _ranked(values: dict[str, Any], answer: str, where: str) -> Read:
     try:
         passages = values["retrieved_passages"]
@@ -78,10 +61,18 @@ def _ranked(values: dict[str, Any], answer: str, where: str) -> Read:
         return
     relevance = tuple(float(doc_id in good) for doc_id in doc_ids) if good & set(doc_ids) else None
     known = {"query": query, "documents": documents, "doc_ids": doc_ids, "relevance": relevance}
-    yield from _ordered(answer, identifiers("numbers", len(documents)), where, **known)
+    yield from ordered(answer, identifiers("numbers", len(documents)), where, **known)
 
 
-def _ordered(answer: str, names: Sequence[str], where: str, **known: Any) -> Read:
+def ordered(answer: str, names: Sequence[str], where: str, **known: Any) -> Read:
+    """An example with the order that an answer names; one that had to be completed is counted.
+
+    Args:
+        answer: what the teacher wrote.
+        names: what the documents are called, in the order shown.
+        where: file and line.
+        known: the other fields of the example.
+    """
     groups, repairs = read_order(answer, names)
     if len([repair for repair in repairs if not repair[0].isdigit()]) or not names:
         yield BadExample("order is no permutation", f"{answer[:60]!r} of {len(names)} documents", where)
@@ -107,22 +98,13 @@ def _answers(path: str | Path) -> list[str]:
     return [value if isinstance(value, str) else " > ".join(f"[{one}]" for one in value) for value in values]
 
 
-def _conversation(values: dict[str, Any], where: str) -> tuple[str, tuple[str, ...], bool, str]:
-    """Query, passages, whether letters name them, and the answer."""
-    try:
-        turns = {turn["from"]: turn["value"] for turn in values["conversations"]}
-        asked, answer = turns["human"], turns["gpt"]
-        found = QUERY.search(asked)
-        query = found[1] if found else None
-    except (KeyError, TypeError) as error:
-        raise BadExample("malformed line", f"no conversation of a human and gpt ({error})", where) from error
-    if query is None or found is None:
-        raise BadExample("malformed line", "'Search Query: ….' is missing in what the human says", where)
-    letters, passages = _passages(asked[: found.start()])
-    return query, passages, letters, answer
+def searched(asked: str) -> tuple[str, str] | None:
+    """The query of a prompt in RankZephyr's words, and what stands in front of it; None when it is none."""
+    found = QUERY.search(asked)
+    return None if found is None else (found[1], asked[: found.start()])
 
 
-def _passages(asked: str) -> tuple[bool, tuple[str, ...]]:
+def passages_of(asked: str) -> tuple[bool, tuple[str, ...]]:
     """Passages follow each other as [1], [2] … or [A], [B] …; other brackets at a line's beginning are their texts."""
     borders = list(_borders(asked))
     ends = [start for start, _, _ in borders[1:]] + [len(asked)]

@@ -44,6 +44,7 @@ REASONS = (
     "teacher score is no number",
     "order is no permutation",
     "empty completion",
+    "answer without a verdict",
     "completion too long",
     "pair of no two documents",
     "other number of labels",
