@@ -72,7 +72,7 @@ def test_a_student_learns_by_heart_and_others_and_nothing_is_done_twice(
     assert all(set(values) == {one.query_id for one in held} for values in nll["12"].values())
     assert nll["0"] != nll["6"] != nll["12"]
     table = script.report(tmp_path, len(learnt))
-    assert f"| {name} | {part.taught} | 12 | " in table
+    assert f"| {name} | {part.taught} | 48 | " in table
     assert table.count(f"| {name} |") == 1 + len(part.measured)
 
 
