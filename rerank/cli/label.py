@@ -13,8 +13,10 @@ from rerank.cli import names
 from rerank.cli.examples import check_output, source_options
 from rerank.cli.journals import chosen_journal, journal_options, keeps
 from rerank.cli.labelling import teacher_of, written
+from rerank.cli.loading import check_reranker
 from rerank.cli.reranking import interruptible
 from rerank.cli.screen import Screen, with_screen, wrong_usage
+from rerank.errors import InputError
 
 __all__ = ["label"]
 
@@ -107,7 +109,7 @@ def label(
     sampler = _sampler(labels, strategy, pair_share, seed)
     reading = {name: options.pop(name) for name in READING}
     if labels == "logits":
-        options["options"] = {**(options["options"] or {}), "keep_logits": True}
+        options = _keeping_logits(model, method, options)
     stream = registry.load("training", "read-examples")(source, **reading)
     record = chosen_journal(output, journal, no_journal)
     with ExitStack() as stack:
@@ -129,6 +131,19 @@ def label(
     _close(screen, stream, labelled, teacher, output, labels)
     if record is not None:
         screen.say(keeps(record))
+
+
+def _keeping_logits(model: str, method: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Options by which the teacher tells its words' logits; refused when it answers by none."""
+    keeping = {**options, "options": {**(options["options"] or {}), "keep_logits": True}}
+    check_reranker(*names.asked(model, method, options))  # what is wrong without them is said first
+    try:
+        check_reranker(*names.asked(model, method, keeping))
+    except InputError as error:
+        raise InputError(
+            f"{model} does not answer by two words, whose logits it could tell; ask a teacher that does, such as monoT5"
+        ) from error
+    return keeping
 
 
 def _sampler(labels: str, strategy: str | None, share: float | None, seed: int | None) -> Any:

@@ -134,6 +134,7 @@ def test_what_does_not_go_together_is_one_line(
     assert "ranks 5 to 4" in refused(*mine, "--run", run_file, "--first-rank", 5, "--last-rank", 4)
     assert "are for --labels pairs" in refused("label", mined, "--model", model, *out, "--pairs", "all")
     assert "compares no two documents" in refused("label", mined, "--model", model, *out, "--labels", "pairs")
+    assert "does not answer by two words" in refused("label", mined, "--model", model, *out, "--labels", "logits")
     assert "for an order" in refused("label", mined, "--model", model, *out, "--passes", 2)
     queries = ("queries", "--dataset", collection, "--model", model, *out)
     assert "--keep and --scorer go together" in refused(*queries, "--keep", 3)
