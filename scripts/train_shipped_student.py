@@ -25,20 +25,19 @@ from statistics import fmean
 from rerank import Dataset
 from rerank.evaluate import Evaluation, compare, evaluate
 from rerank.io import read_run
-from rerank.types import Qrels
 
 HERE = Path(__file__).resolve().parent
 START, TEACHER, MEASURE = "bert-mini-reranker", "ms-marco-MiniLM-L12-v2", "nDCG@10"
 TRAINED_TOKENS, MEASURED_TOKENS = 160, 256
 NEVER = ("trec-dl19", "noveleval", "scifact", "cranfield")
-MEASURED = {"trec-dl19": 100, "noveleval": 20, "scifact": 100}
+MEASURED = {"trec-dl19": 100, "noveleval": 20, "scifact": 20}
 """Collections, and how many of BM25's documents are reranked."""
 
 LEAST_DL19 = 0.57
 
 MINING = (
     *("--retriever", "bm25", "--retrieve-cutoff", 50, "--positives", "together"),
-    *("--sampling", "random", "--negatives", 5, "--randoms", 1, "--least", 6),
+    *("--sampling", "random", "--negatives", 3, "--randoms", 1, "--least", 4),
 )
 """Negatives are drawn of BM25's best 50, and one from anywhere, so that easy ones are seen as well."""
 
@@ -65,7 +64,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder of the collections that measure")
     parser.add_argument("--output", type=Path, required=True, help="where everything goes")
     parser.add_argument("--packages", type=Path, help="where the packages lie, or go (OUTPUT/packages)")
-    parser.add_argument("--queries", type=int, default=4000, help="to train on, at the most (4000)")
+    parser.add_argument("--queries", type=int, default=3000, help="to train on, at the most (3000)")
     parser.add_argument("--recipe", type=Path, default=HERE / "shipped-student.toml", help="of the training")
     parser.add_argument("--name", default="student", help="of the student in OUTPUT: another one for another recipe")
     parser.add_argument("--measure", action="append", choices=list(MEASURED), help="only on this collection")
@@ -100,14 +99,20 @@ def measuring(output: Path, data: Path, collections: Sequence[str], models: Sequ
     """Runs of BM25 and of every model over it."""
     steps = []
     for collection in collections:
-        depth, first = MEASURED[collection], output / f"{collection}.bm25.trec"
-        tested = ("--dataset", data / collection, "--cutoff", depth)
+        first = run_of("bm25", output, data, collection)
+        tested = ("--dataset", data / collection, "--cutoff", MEASURED[collection])
         steps.append(command("retrieve", first, *tested, "--retriever", "bm25"))
         for model in models:
             loaded = output / model if (output / model).is_dir() else model
             asked = ("--run", first, "--model", loaded, "--max-tokens", MEASURED_TOKENS)
-            steps.append(command("rerank", output / f"{collection}.{model}.trec", *tested, *asked))
+            steps.append(command("rerank", run_of(model, output, data, collection), *tested, *asked))
     return steps
+
+
+def run_of(system: str, output: Path, data: Path, collection: str) -> Path:
+    """Its file; BM25's is the collection's own where it has one, such as DL19's, which is of all of MS MARCO."""
+    own = data / collection / "runs" / f"{system}.trec"
+    return own if own.exists() else output / f"{collection}.{system}.trec"
 
 
 def command(name: str, result: Path, *arguments: str | int | Path) -> Step:
@@ -122,7 +127,7 @@ def report(output: Path, data: Path, collections: Sequence[str], student: str, o
     lines.append("|---" * (len(systems) + 3) + "|")
     means: dict[str, dict[str, float]] = {}
     for collection in collections:
-        found = evaluations(Dataset.load(data / collection).qrels, output, collection, systems)
+        found = evaluations(output, data, collection, systems)
         means[collection] = {name: one.means[MEASURE] for name, one in found.items()}
         tests = [f"{compare(found[student], found[one], MEASURE).p_randomisation:.4f}" for one in (START, "bm25")]
         lines.append(_row(f"{collection}, BM25's top {MEASURED[collection]}", means[collection], tests))
@@ -132,9 +137,10 @@ def report(output: Path, data: Path, collections: Sequence[str], student: str, o
     return "\n".join(lines)
 
 
-def evaluations(qrels: Qrels, output: Path, collection: str, systems: Sequence[str]) -> dict[str, Evaluation]:
+def evaluations(output: Path, data: Path, collection: str, systems: Sequence[str]) -> dict[str, Evaluation]:
     """Of every system's run, by query."""
-    return {one: evaluate(qrels, read_run(output / f"{collection}.{one}.trec"), [MEASURE]) for one in systems}
+    qrels = Dataset.load(data / collection).qrels
+    return {one: evaluate(qrels, read_run(run_of(one, output, data, collection)), [MEASURE]) for one in systems}
 
 
 def verdict(means: Mapping[str, Mapping[str, float]], student: str) -> str:
