@@ -2,10 +2,10 @@
 
 python scripts/reproduce.py list                          # the rows: what they are, and their figures
 python scripts/reproduce.py check rankzephyr              # what this machine lacks for one, or for all; nothing is run
-python scripts/reproduce.py run rankzephyr --output out   # all its collections; goes on where it stopped
-python scripts/reproduce.py run rankzephyr --collection dl19=trec-dl19 --run dl19=bm25.trec --output out
+python scripts/reproduce.py run rankzephyr                # all its collections; goes on where it stopped
+python scripts/reproduce.py run rankzephyr --collection dl19=trec-dl19 --run dl19=bm25.trec
 python scripts/reproduce.py run rankzephyr --checkpoint SmolLM2-135M-Instruct --queries 2 --depth 10 \\
-    --collection dl19=trec-dl19 --run dl19=bm25.trec --output out    # its path alone, with a small model
+    --collection dl19=trec-dl19 --run dl19=bm25.trec    # its path alone, with a small model
 python scripts/reproduce.py page                          # docs/reproductions.md from rows and results; --check tells
 
 A row is a file in scripts/reproductions/rows. `run` refuses to begin, with 2, where `check` has something to say; it
@@ -26,7 +26,8 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 from reproductions import page, row
 from reproductions.asked import Asked
 from reproductions.lacks import lacks
-from reproductions.running import Measured, published_first, run, verdict
+from reproductions.measured import Measured, published_first, verdict
+from reproductions.running import run
 
 from rerank.errors import InputError, RerankError
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _list(asked: argparse.Namespace) -> int:
     for name in row.names():
         one = row.read(name)
-        print(f"{name:28} {one.title}: {page.published(one)}")
+        print(f"{name:33} {one.title}: {page.published(one)}")
     return 0
 
 
@@ -81,11 +82,15 @@ def _compared(one: row.Row, measured: Sequence[Measured]) -> Iterator[str]:
         where = f"{' + '.join(found.collections)}, {found.measure}"
         if one.stage:
             yield f"{where}, first stage: {found.first_stage:.4f}{_known(one, found)}"
-        for figure in one.figure:
-            if (figure.collections, figure.measure) == (found.collections, found.measure):
-                difference = "" if found.differences else f", difference {found.value - figure.value:+.4f}"
-                said = verdict(found, figure, one)
-                yield f"{where}, {one.name}: {found.value:.4f}, published {figure.value:.4f}{difference}: {said}"
+        figures = [
+            each for each in one.figure if (each.collections, each.measure) == (found.collections, found.measure)
+        ]
+        for figure in figures:
+            difference = "" if found.differences else f", difference {found.value - figure.value:+.4f}"
+            said = verdict(found, figure, one)
+            yield f"{where}, {one.name}: {found.value:.4f}, published {figure.value:.4f}{difference}: {said}"
+        if not figures:
+            yield f"{where}, {one.name}: {found.value:.4f}: {', '.join(found.differences)}"
 
 
 def _known(one: row.Row, found: Measured) -> str:

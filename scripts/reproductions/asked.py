@@ -21,7 +21,7 @@ class Asked:
 
     Args:
         row: which.
-        output: the folder that everything goes to; the same call goes on in it.
+        output: the folder in which each row has one of its own; the same call goes on in it.
         collections: those of the row's that are run.
         places: collection -> BEIR folder, where it is not had by its name.
         runs: collection -> the first stage's run, where it is not retrieved here.
@@ -62,6 +62,11 @@ class Asked:
         return self.depth or self.row.depth
 
     @property
+    def folder(self) -> Path:
+        """Where everything of this row goes."""
+        return self.output / self.row.name
+
+    @property
     def models(self) -> tuple[str, ...]:
         """What is asked: the row's models, or the one in their place."""
         return (self.checkpoint,) if self.checkpoint and self.row.stage else self.row.models
@@ -88,6 +93,8 @@ class Asked:
             found.append("a run that was retrieved elsewhere")
         if self.cutoff != self.row.depth:
             found.append(f"{self.cutoff} candidates instead of {self.row.depth}")
+        if self.dtype == "int8":
+            found.append("scored in int8")
         if self.queries is not None:
             found.append(f"{self.queries} queries alone")
         return found

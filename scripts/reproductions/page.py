@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from reproductions import row as rows
+from reproductions.measured import Measured, published_first, share, verdict
 from reproductions.row import Figure, Row
-from reproductions.running import Measured, published_first, verdict
 from rerank import config
 from rerank.io import atomic_write
 
@@ -22,13 +22,16 @@ BEGIN, END = "<!-- written by scripts/reproduce.py page -->", "<!-- end of what 
 
 
 def published(one: Row, *, linked: bool = False) -> str:
-    """All figures of a row in one line; `linked` leads to those that stand elsewhere than the row's others."""
-    return ", ".join(_figure(each, linked) for each in one.figure)
+    """All figures of a row in one line; `linked` leads to where those stand that are not where the row's others are."""
+    sources = dict.fromkeys(each.source for each in one.figure)
+    parts = {source: ", ".join(_figure(each) for each in one.figure if each.source == source) for source in sources}
+    return "; ".join(f"[{said}]({source})" if linked and source else said for source, said in parts.items())
 
 
-def _figure(each: Figure, linked: bool) -> str:
-    said = f"[{_share(each.value)}]({each.source})" if linked and each.source else _share(each.value)
-    return f"{'+'.join(each.collections)} {said}" + ("" if each.measure == "nDCG@10" else f" {each.measure}")
+def _figure(each: Figure) -> str:
+    names, measure = each.collections, "" if each.measure == "nDCG@10" else f" {each.measure}"
+    where = "+".join(names) if len(names) < 3 else f"mean of {len(names)} of BEIR's"
+    return f"{where} {share(each.value)}{measure}"
 
 
 def read() -> list[Measured]:
@@ -112,12 +115,12 @@ def _compared(measured: Sequence[Measured]) -> Iterator[str]:
                     [
                         f"`{one.row}`",
                         f"{_where(one)}, {one.queries} queries",
-                        f"{_share(one.first_stage)}" + (f" ({_share(first.value)})" if first else "")
+                        f"{share(one.first_stage)}" + (f" ({share(first.value)})" if first else "")
                         if row.stage
                         else "",
-                        _share(one.value),
-                        " to ".join(map(_share, one.interval)),
-                        _share(figure.value),
+                        share(one.value),
+                        " to ".join(map(share, one.interval)),
+                        share(figure.value),
                         f"{one.value - figure.value:+.4f}",
                         verdict(one, figure, row),
                     ]
@@ -131,10 +134,13 @@ def _tried(measured: Sequence[Measured]) -> Iterator[str]:
         return
     yield "## Run in another way\n"
     yield "The path of a row from end to end; no value here says anything about what was published.\n"
-    yield from _table(("row", "collection", "measured", "first stage", "otherwise than published"))
+    yield from _table(
+        ("row", "collection", "questions", "repairs", "measured", "first stage", "otherwise than published")
+    )
     for one in measured:
-        value, first = _share(one.value), _share(one.first_stage)
-        yield _cells([f"`{one.row}`", _where(one), value, first, "; ".join(one.differences)])
+        counted = [f"{one.questions:,}", f"{one.repairs:,}"] if rows.read(one.row).stage else ["", ""]
+        values, otherwise = [share(one.value), share(one.first_stage)], "; ".join(one.differences)
+        yield _cells([f"`{one.row}`", _where(one), *counted, *values, otherwise])
     yield ""
 
 
@@ -149,7 +155,3 @@ def _table(head: Sequence[str]) -> Iterator[str]:
 
 def _cells(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _share(value: float) -> str:
-    return f"{value:.4f}".removeprefix("0")

