@@ -95,7 +95,7 @@ def _described(one: Row, measured: Sequence[Measured]) -> list[str]:
     models = ", ".join(f"`{model}`" for model in one.models) or "none: the first stage itself"
     here = "cannot be run" if one.obstacle else "not run"
     if measured:
-        here = "path alone" if all(each.differences for each in measured) else "compared, above"
+        here = "in another way, above" if all(each.differences for each in measured) else "compared, above"
     title = f"[{one.title}]({one.source}) `{one.name}`"
     return [title, models, f"{one.depth} of {one.first_stage}", published(one, linked=True), here]
 
@@ -133,7 +133,10 @@ def _tried(measured: Sequence[Measured]) -> Iterator[str]:
     if not measured:
         return
     yield "## Run in another way\n"
-    yield "The path of a row from end to end; no value here says anything about what was published.\n"
+    yield (
+        "The path of a row from end to end; no value here says anything about what was published. Small models write "
+        "hardly any order that can be read: what was wrong with answers and put right counts as repairs.\n"
+    )
     yield from _table(
         ("row", "collection", "questions", "repairs", "measured", "first stage", "otherwise than published")
     )
