@@ -59,5 +59,5 @@ def verdict(measured: Measured, figure: Figure, row: Row) -> str:
 
 
 def share(value: float) -> str:
-    """Four digits, as measures are written: ".7365"."""
+    """Four digits, as measures are written, without the naught in front."""
     return f"{value:.4f}".removeprefix("0")
