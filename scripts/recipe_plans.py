@@ -14,7 +14,7 @@ from typing import Any
 
 from training.recipe import Recipe, find, names
 
-__all__ = ["Plan", "plan_of", "words_of"]
+__all__ = ["Plan", "plan_of", "text_of", "words_of"]
 
 PLACES = ("--collection", "collection.tsv", "--queries", "queries.train.tsv")
 MARGINS = ("bert_cat_ensemble_msmarcopassage_train_scores_ids.tsv", *PLACES)
@@ -121,10 +121,14 @@ class Plan:
     changes: Mapping[str, Any]
 
 
+def text_of(name: str) -> str:
+    """The file of a recipe that ships."""
+    return (files("rerank") / "catalog" / "training" / f"{name}.toml").read_text(encoding="utf-8")
+
+
 def words_of(name: str) -> dict[str, str]:
     """The options of the command in a recipe's first line."""
-    text = (files("rerank") / "catalog" / "training" / f"{name}.toml").read_text(encoding="utf-8")
-    words = shlex.split(text.partition("\n")[0].removeprefix("# rerank train "))[1:]
+    words = shlex.split(text_of(name).partition("\n")[0].removeprefix("# rerank train "))[1:]
     return dict(zip(words[::2], words[1::2], strict=True))
 
 

@@ -32,7 +32,7 @@ from typing import Any
 
 import small_checkpoints
 import small_marco
-from recipe_plans import Plan, plan_of
+from recipe_plans import Plan, plan_of, text_of
 
 from rerank import Document, Query, Reranker
 from rerank.errors import RerankError
@@ -97,7 +97,7 @@ class Bench:
     def _key(self, name: str) -> str:
         plan = plan_of(name)
         before = self._key(plan.start) if plan.start in names() else ""
-        text = f"{self.steps} {plan} {find(name)} {before}"
+        text = f"{self.steps} {plan} {text_of(name)} {before}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _trained(self, plan: Plan, tried: Tried) -> Tried:
