@@ -244,14 +244,8 @@ def asked(part: Part, folder: Path, examples: Sequence[Example]) -> list[list[tu
         model = sparse(folder)
         scores = [separate.scores_of(model, [one]).tolist() for one in examples]
         return [sorted(enumerate(each), key=lambda pair: -pair[1]) for each in scores]
-    rankings = [
-        Ranking.unscored(
-            Query(one.query_id, one.query), [Document(str(n), text) for n, text in enumerate(one.documents)]
-        )
-        for one in examples
-    ]
     with Reranker(folder) as reranker:
-        ranked = reranker.rerank(rankings)
+        ranked = reranker.rerank([shown(one) for one in examples])
     return [[(int(one.document.doc_id), one.score or 0.0) for one in ranking] for ranking in ranked]
 
 

@@ -83,9 +83,12 @@ class Curriculum:
             )
 
     def worth(self, example: Example) -> tuple[float, ...] | None:
-        """w of each document, out of the first stage's scores, or its order where ranks are enough; None: neither."""
+        """w of each document, out of the first stage's scores; without any, out of its order where ranks are enough.
+
+        None: out of neither.
+        """
         values: tuple[float, ...] | None = example.scores
-        if self.by == "reciprocal" and example.order is not None:
+        if values is None and self.by == "reciprocal" and example.order is not None:
             ranks = {index: rank for rank, index in enumerate(example.order)}
             values = tuple(-float(ranks[index]) for index in range(len(example)))
         if values is None:

@@ -52,6 +52,8 @@ class Duplicates:
             raise InputError(
                 f"copies={self.copies} and similar={self.similar}: nothing is a duplicate; copy at least 1"
             )
+        if self.changed and not self.copies:
+            raise InputError(f"changed={self.changed} is of copies, and copies=0; leave it out, or copy at least 1")
         if not 0 <= self.changed < 1:
             raise InputError(f"changed={self.changed}; the share of words left out is from 0 to below 1")
         if self.similar is not None and not 0 < self.similar <= 1:

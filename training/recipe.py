@@ -218,11 +218,14 @@ def find(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
 
     Raises:
         UnknownName, FileError: as of `table`.
-        ConfigError: when a key or a value cannot be; names the place.
+        ConfigError: when a key or a value cannot be, or what is to be taken away is not there; names the place.
     """
     values = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table(name).items()}
     for path, value in (changes or {}).items():
-        _put(values, path, value)
+        if value == "":
+            _take_away(values, path)
+        else:
+            _put(values, path, value)
     return config.build(Recipe, values, name)
 
 
@@ -234,10 +237,18 @@ def _put(values: dict[str, Any], path: str, value: Any) -> None:
             raise ConfigError(f"{path}: {part!r} is no table")
         copied = dict(inner)  # what is cached stays as it is
         values[part], values = copied, copied
-    if value == "":
-        values.pop(key, None)
-    else:
-        values[key] = value
+    values[key] = value
+
+
+def _take_away(values: dict[str, Any], path: str) -> None:
+    *above, key = path.split(".")
+    for part in above:
+        inner = values.get(part)
+        copied = dict(inner) if isinstance(inner, dict) else {}  # what is cached stays as it is
+        values[part], values = copied, copied
+    if key not in values:
+        raise ConfigError(f"{path} is not said in the recipe, so that there is nothing to take away")
+    del values[key]
 
 
 def _shelf() -> Any:

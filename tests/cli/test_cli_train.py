@@ -167,6 +167,13 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(
     assert not (tmp_path / "two" / "checkpoints").exists()
 
 
+@pytest.mark.parametrize("path", ["student.lora.quantize", "schedule.sampel", "objective.curriculum.steps"])
+def test_what_a_recipe_does_not_say_cannot_be_taken_away(refused: Callable[..., str], path: str) -> None:
+    line = refused("train", "monot5", "--set", f"{path}=", "--show", "--output", "out")
+
+    assert line == f"rerank: {path} is not said in the recipe, so that there is nothing to take away"
+
+
 def test_a_recipe_is_shown_as_it_would_be_run(command: Callable[..., Result], tmp_path: Path) -> None:
     result = command("train", "monobert", "--output", tmp_path / "out", "--show", "--set", "student.lora.rank=4")
 

@@ -88,11 +88,13 @@ def test_worths_are_of_the_whole_list_whatever_is_drawn_of_it() -> None:
     ranked = Example("q", tuple("abcde"), (0, 0, 0, 0, 1), (50.0, 40.0, 30.0, 20.0, 10.0))
     ordered = replace(ranked, scores=None, order=(4, 0, 1, 2, 3))
 
-    drawn = Lists(Worths([ranked, ordered], Curriculum("reciprocal", 1)), sample=2, seed=3)
+    both = replace(ranked, order=(4, 3, 2, 1, 0))  # a teacher's, beside the first stage's scores
+
+    drawn = Lists(Worths([ranked, ordered, both], Curriculum("reciprocal", 1)), sample=2, seed=3)
 
     by_rank = dict(zip("abcde", (1, 1 / 2, 1 / 3, 1 / 4, 1 / 5), strict=True))
     by_order = dict(zip("eabcd", (1, 1 / 2, 1 / 3, 1 / 4, 1 / 5), strict=True))
-    for example, worth in zip((drawn[0], drawn[1]), (by_rank, by_order), strict=True):
+    for example, worth in zip((drawn[0], drawn[1], drawn[2]), (by_rank, by_order, by_rank), strict=True):
         assert len(example) == 2
         assert example.documents[1] == "e"
         assert example.scores == pytest.approx([worth[text] for text in example.documents])

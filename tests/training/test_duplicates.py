@@ -152,6 +152,16 @@ def test_a_student_learns_by_heart_which_documents_are_there_twice(body: Path, t
     assert examples[0].documents.index(ranked[0].document.text) == (examples[0].relevance or ()).index(1.0)
 
 
+def test_what_is_gathered_from_several_processes_is_what_is_kept(body: Path, tmp_path: Path) -> None:
+    student = SetEncoder(body, query_tokens=8, document_tokens=40, detect=True)
+    gathered = {name: torch.zeros_like(value) for name, value in student.state_dict().items()}
+
+    student.save(tmp_path / "saved", gathered)
+    student.restore(tmp_path / "saved")
+
+    assert all(not value.any() for value in student.state_dict().values())
+
+
 def _repeating(example: Example, place: int) -> Example:
     """With a near-duplicate of one of its documents in the list itself, which is no more relevant than the others."""
     texts = (*example.documents, f"{example.documents[place]} river")
@@ -213,6 +223,7 @@ def test_those_who_read_documents_apart_are_trained_without() -> None:
     [
         ({"copies": 0}, "nothing is a duplicate; copy at least 1"),
         ({"changed": 1.0}, "changed=1.0; the share"),
+        ({"copies": 0, "changed": 0.2, "similar": 0.8}, "changed=0.2 is of copies, and copies=0"),
         ({"similar": 1.5}, "similar=1.5; the share"),
     ],
 )

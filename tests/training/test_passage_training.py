@@ -298,6 +298,9 @@ def test_what_cannot_be_trained_so_is_refused(
         PassageAlignment(lm, encoder=str(encoder), prompt="hyde")
     with pytest.raises(InputError, match="trains the projector and nothing else; leave out lora"):
         PassageAlignment(lm, encoder=str(encoder), lora=Lora())
+    for kind in (PassageEmbedding, PassageAlignment):
+        with pytest.raises(InputError, match=r"max_tokens=4096, but lm.* reads from 1 to 1024 tokens"):
+            kind(lm, encoder=str(encoder), max_tokens=4096)
     narrow = plain_bert(tmp_path / "narrow", hidden=32)
     with pytest.raises(CheckpointError, match="two layers between vectors of 32 and a model of 64 were expected"):
         PassageEmbedding(pe_rank(tmp_path / "bad", smollm, encoder, encoder_name=str(narrow)))

@@ -200,6 +200,17 @@ def test_a_list_is_read_element_by_element_whatever_its_lines(
     assert lines == ([1] * 4 if indent is None else [2, text[: text.index('"two')].count("\n"), 14, 15])
 
 
+def test_a_broken_element_ends_the_reading_before_the_rest_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_records, "CHUNK", 64)
+    path = tmp_path / "rows.json"
+    path.write_bytes(b'[{"a": 1},\n{"b": oops},\n' + b" " * 500 + b"\xff]")  # whose end is no UTF-8
+
+    with pytest.raises(FileError, match=r"rows\.json:2: no JSON \(Expecting value"):
+        list(records(path))
+
+
 @pytest.mark.parametrize(
     ("text", "said"), [('[{"a": 1}, {"b"', ":1: no JSON"), ('[{"a": 1},\n', ":2: the list breaks off"), ("[1 2]", None)]
 )

@@ -21,6 +21,9 @@ Records: TypeAlias = Iterator[tuple[str, dict[str, Any] | BadExample]]
 CHUNK = 1 << 20
 """Bytes of a list that are read at once; an element and this much is held."""
 
+LONGEST_TOKEN = 16
+"""More characters than an escape or a word such as -Infinity has, which may go on behind what was read."""
+
 
 def records(path: str | Path) -> Records:
     """`path:line` (of Parquet `path: row n`) and each record, or why it is none.
@@ -72,10 +75,11 @@ class _Text:
     def skip(self, characters: str) -> None:
         """Go on behind any of these."""
         while True:
-            rest = self._text[self._at :]
-            kept = rest.lstrip(characters)
-            self._pass(len(rest) - len(kept))
-            if kept or not self._more():
+            end = self._at  # nothing is copied: there are many elements in what was read at once
+            while end < len(self._text) and self._text[end] in characters:
+                end += 1
+            self._pass(end - self._at)
+            if end < len(self._text) or not self._more():
                 return
 
     def ends_with(self, character: str) -> bool:
@@ -90,13 +94,19 @@ class _Text:
             try:
                 value, end = json.JSONDecoder().raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
-                if not self._more():
+                if self._is_final(error) or not self._more():
                     raise FileError(f"{self.path}:{self.line}: no JSON ({error})") from error
                 continue
             if end == len(self._text) and self._more():
                 continue  # a number may go on
             self._pass(end - self._at)
             return value
+
+    def _is_final(self, error: Exception) -> bool:
+        """Whether more of the file would not help, so that a broken element does not have all of it read."""
+        if not isinstance(error, json.JSONDecodeError):
+            return True
+        return not error.msg.startswith("Unterminated string") and error.pos < len(self._text) - LONGEST_TOKEN
 
     def _pass(self, count: int) -> None:
         self.line += self._text.count("\n", self._at, self._at + count)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from rerank import prompts
+from rerank.engine.decoders.families import context_limit
 from rerank.errors import InputError
+from rerank.judges.separate import checked_tokens
 from rerank.judges.target_words import continuation
 from training.examples import Example
 from training.students.causal import answer_log_probs, answer_rows
@@ -31,7 +33,8 @@ class PassageAlignment(PassageEmbedding):
     Args:
         name: a Llama or a Mistral, or a model whose projector shall be trained further.
         prompt: of the toolkit, that shows one document and has something written.
-        max_tokens: of prompt and text together; longer texts are cut, and then do not end.
+        max_tokens: of prompt and text together; longer texts are cut, and then do not end. By default 512, or what the
+            model reads.
         encoder, pooling, document_tokens, packed, dtype: as of `PassageEmbedding`.
         lora: not for this stage.
 
@@ -48,7 +51,7 @@ class PassageAlignment(PassageEmbedding):
         encoder: str | None = None,
         pooling: str | None = None,
         prompt: str = "pe-rank-alignment",
-        max_tokens: int = 512,
+        max_tokens: int | None = None,
         document_tokens: int | None = None,
         packed: bool | None = None,
         lora: Lora | None = None,
@@ -61,8 +64,10 @@ class PassageAlignment(PassageEmbedding):
             raise InputError("alignment trains the projector and nothing else; leave out lora")
         read: dict[str, Any] = {"encoder": encoder, "pooling": pooling, "document_tokens": document_tokens}
         super().__init__(name, **read, packed=packed, dtype=dtype)
-        self.max_tokens = max_tokens
-        self.writer = PassageReader(self.reader.folder, self.tokenizer, asked, max_tokens=max_tokens, as_places=True)
+        folder = self.reader.folder
+        most = checked_tokens("max_tokens", max_tokens, 512, context_limit(self.config), folder)
+        self.max_tokens = most
+        self.writer = PassageReader(folder, self.tokenizer, asked, max_tokens=most, as_places=True)
         self.model.requires_grad_(False)
         self.model.base_model.projector.requires_grad_(True)
 

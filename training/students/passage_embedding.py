@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from rerank import checkpoints, prompts
+from rerank.engine.decoders.families import context_limit
 from rerank.engine.decoders.vectors import Vectors
 from rerank.engine.translated import tensors
 from rerank.errors import InputError
 from rerank.judges.passage_tokens import PLACEHOLDER, as_tokens
+from rerank.judges.separate import checked_tokens
 from training.examples import Example
 from training.students.causal import answer_rows, row_states, try_packed
 from training.students.listwise import order_of
@@ -38,7 +40,8 @@ class PassageEmbedding(Student):
         encoder: whose vectors stand for passages: name, hub id or folder; the one that the checkpoint names by default.
         pooling: of the encoder: "mean", "cls" or "last_token"; "mean" where the checkpoint does not say.
         prompt: of the toolkit, that shows passages as vectors and asks for an order.
-        max_tokens: of the prompt with words; documents are cut at their ends.
+        max_tokens: of the prompt with words; documents are cut at their ends. By default 4,096, or what the model
+            reads.
         document_tokens: the most of a passage that the encoder reads; all that it can by default.
         packed: without padding; None: where that gives the same.
         lora: train adapters and the projector alone.
@@ -46,8 +49,8 @@ class PassageEmbedding(Student):
 
     Raises:
         CheckpointError: when the encoder cannot be had, or is none.
-        InputError: when no encoder is named, another one than the projector was trained with, or the model or the
-            prompt is of another kind.
+        InputError: when no encoder is named, another one than the projector was trained with, the model or the prompt
+            is of another kind, or the model reads fewer tokens.
     """
 
     wants: ClassVar[str] = "steps"
@@ -60,7 +63,7 @@ class PassageEmbedding(Student):
         encoder: str | None = None,
         pooling: str | None = None,
         prompt: str = "pe-rank",
-        max_tokens: int = 4096,
+        max_tokens: int | None = None,
         document_tokens: int | None = None,
         packed: bool | None = None,
         lora: Lora | None = None,
@@ -73,7 +76,7 @@ class PassageEmbedding(Student):
         model, tokenizer = loaded(folder, reads.size, dtype, lora)
         super().__init__(with_lora(model, _beside_projector(model, lora), heads=("projector",)), tokenizer)
         self.encoder = reads
-        shared = {"max_tokens": max_tokens}
+        shared = {"max_tokens": checked_tokens("max_tokens", max_tokens, 4096, context_limit(model.config), folder)}
         self.reader = PassageReader(folder, tokenizer, asked, as_places=True, **shared)
         shown = asked.document.replace("{text}", PLACEHOLDER) + " {text}"  # the words stand behind the vector
         self.full_reader = PassageReader(folder, tokenizer, replace(asked, document=shown), as_places=False, **shared)

@@ -151,7 +151,12 @@ class SetEncoder(Student):
         }
         path.write_text(json.dumps(values | own, indent=2), encoding="utf-8")
         if self.detector is not None:
-            torch.save(self.detector.state_dict(), Path(folder) / DETECTOR)
+            torch.save(self._detector_weights(state), Path(folder) / DETECTOR)
+
+    def _detector_weights(self, state: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        assert self.detector is not None
+        names = self.detector.state_dict()
+        return names if state is None else {name: state[f"detector.{name}"] for name in names}
 
     def restore(self, folder: str | Path) -> None:
         """Take over the weights that `save` wrote."""
@@ -159,7 +164,7 @@ class SetEncoder(Student):
 
         self.model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
         if self.detector is not None:
-            self.detector.load_state_dict(torch.load(Path(folder) / DETECTOR))
+            self.detector.load_state_dict(torch.load(Path(folder) / DETECTOR, map_location="cpu"))
 
     def finish(self, folder: str | Path) -> None:
         """Write the set-encoder, without what it has learnt beside."""
