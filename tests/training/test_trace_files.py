@@ -200,6 +200,19 @@ def test_a_list_is_read_element_by_element_whatever_its_lines(
     assert lines == ([1] * 4 if indent is None else [2, text[: text.index('"two')].count("\n"), 14, 15])
 
 
+def test_what_others_publish_as_lines_may_be_a_list_or_parquet(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    flag, columns = {"query": "q", "pos": ["a"], "neg": ["b"]}, {"anchor": "q", "positive": "a", "negative": "b"}
+    write(tmp_path / "flag.json", [flag], indent=2)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([columns]), tmp_path / "columns.parquet")
+
+    expected = [Example("q", ("a", "b"), (1, 0))]
+    assert list(read_examples(tmp_path / "flag.json")) == expected
+    assert list(read_examples(tmp_path / "columns.parquet")) == expected
+
+
 def test_a_broken_element_ends_the_reading_before_the_rest_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +225,13 @@ def test_a_broken_element_ends_the_reading_before_the_rest_is_held(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [('[{"a": 1}, {"b"', ":1: no JSON"), ('[{"a": 1},\n', ":2: the list breaks off"), ("[1 2]", None)]
+    ("text", "said"),
+    [
+        ('[{"a": 1}, {"b"', ":1: no JSON"),
+        ('[{"a": 1},\n', ":2: the list breaks off"),
+        ('[{"a": 1}]\n\n[{"a": 2}]', ":3: more stands behind the list"),
+        ("[1 2]\n", None),
+    ],
 )
 def test_a_list_that_breaks_off_is_an_error_with_its_line(text: str, said: str | None, tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(text, "utf-8")

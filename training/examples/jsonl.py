@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rerank.errors import FileError, InputError
+from rerank.errors import InputError
 from rerank.io.atomic import atomic_write, json_line
-from rerank.io.lines import decoded, lines, shown
 from rerank.registry import did_you_mean
 from training.examples.arrow import example_of, row_of
 from training.examples.record import BadExample, Example
+from training.examples.records import records
 from training.examples.stream import Note, Read
 
-__all__ = ["flagembedding", "inranker", "objects", "own", "sentence_transformers", "tevatron", "write_jsonl"]
+__all__ = ["flagembedding", "inranker", "own", "sentence_transformers", "tevatron", "write_jsonl"]
 
 TARGETS = ("label", "labels", "score", "scores")
 """Columns that sentence-transformers takes for what shall be learnt; all others are texts, in their order."""
@@ -77,23 +76,8 @@ def sentence_transformers(path: str | Path) -> Read:
     return _examples(path, _sentence_transformers)
 
 
-def objects(path: str | Path) -> Iterator[tuple[str, dict[str, Any] | BadExample]]:
-    """`path:line` and the object of every line, or why there is none."""
-    for number, line in lines(path):
-        where = f"{path}:{number}"
-        try:
-            values = json.loads(decoded(line, where))
-        except FileError:
-            yield where, BadExample("malformed line", f"no UTF-8: {shown(line)}", where)
-        except (ValueError, RecursionError) as error:
-            yield where, BadExample("malformed line", f"no JSON ({error}): {shown(line)}", where)
-        else:
-            good = isinstance(values, dict)
-            yield where, values if good else BadExample("malformed line", f"no JSON object: {shown(line)}", where)
-
-
 def _examples(path: str | Path, made: Callable[[dict[str, Any], str], Example], unused: str = "") -> Read:
-    for where, values in objects(path):
+    for where, values in records(path):
         if isinstance(values, BadExample):
             yield values
             continue

@@ -15,8 +15,9 @@ from typing import Any
 from rerank.errors import FileError
 from rerank.prompts.prompt import identifiers
 from rerank.prompts.reading import read_order
-from training.examples.jsonl import objects, titled
+from training.examples.jsonl import titled
 from training.examples.record import BadExample, Example
+from training.examples.records import objects
 from training.examples.stream import Note, Read
 
 __all__ = ["ordered", "passages_of", "rankgpt", "searched"]

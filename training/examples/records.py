@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from rerank.errors import FileError
-from rerank.io.lines import opened
+from rerank.io.lines import decoded, lines, opened, shown
 from rerank.registry import extra_for
-from training.examples.jsonl import objects
 from training.examples.record import BadExample
 
-__all__ = ["Records", "records"]
+__all__ = ["Records", "objects", "records"]
 
 Records: TypeAlias = Iterator[tuple[str, dict[str, Any] | BadExample]]
 
@@ -29,13 +28,28 @@ def records(path: str | Path) -> Records:
     """`path:line` (of Parquet `path: row n`) and each record, or why it is none.
 
     Raises:
-        FileError: when the file cannot be read, or a list breaks off or holds what is no JSON: what stands behind that
-            cannot be told.
+        FileError: when the file cannot be read, or a list breaks off, holds what is no JSON (what stands behind that
+            cannot be told), or is not all that the file holds.
         MissingExtra: when it is Parquet, and pyarrow is not installed.
     """
     if Path(path).name.endswith(".parquet"):
         return _rows(path)
     return _elements(path) if _is_list(path) else objects(path)
+
+
+def objects(path: str | Path) -> Records:
+    """`path:line` and the object of every line, or why there is none."""
+    for number, line in lines(path):
+        where = f"{path}:{number}"
+        try:
+            values = json.loads(decoded(line, where))
+        except FileError:
+            yield where, BadExample("malformed line", f"no UTF-8: {shown(line)}", where)
+        except (ValueError, RecursionError) as error:
+            yield where, BadExample("malformed line", f"no JSON ({error}): {shown(line)}", where)
+        else:
+            good = isinstance(values, dict)
+            yield where, values if good else BadExample("malformed line", f"no JSON object: {shown(line)}", where)
 
 
 def _is_list(path: str | Path) -> bool:
@@ -56,6 +70,7 @@ def _elements(path: str | Path) -> Records:
             good = isinstance(value, dict)
             yield where, value if good else BadExample("malformed line", f"no JSON object: {str(value)[:60]!r}", where)
             text.skip(" \t\r\n,")
+        text.close()
 
 
 class _Text:
@@ -87,6 +102,13 @@ class _Text:
         if self._at == len(self._text):
             raise FileError(f"{self.path}:{self.line}: the list breaks off; copy the file again")
         return self._text[self._at] == character
+
+    def close(self) -> None:
+        """See that nothing stands behind the bracket that closes the list: it would be left out."""
+        self._pass(1)
+        self.skip(" \t\r\n")
+        if self._at < len(self._text):
+            raise FileError(f"{self.path}:{self.line}: more stands behind the list; one list, or an object a line")
 
     def value(self) -> Any:
         """The next value."""
