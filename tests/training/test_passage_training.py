@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, linear, normalize
 
 from rerank import Document, Query, Reranker, checkpoints
+from rerank.engine.decoders.vectors import Vectors
 from rerank.engine.translated import tensors
 from rerank.errors import CheckpointError, InputError
 from rerank.judges.passage_embedding import PassageEmbedding as Judge
@@ -222,6 +223,23 @@ def test_a_run_goes_on_from_a_checkpoint_with_the_same_bits(
     assert trained.resumed == 4
     one, two = tensors(aligned, ""), tensors(tmp_path / "again", "")
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_vectors_gradient_has_the_same_bits_on_several_threads() -> None:
+    """A vector stands in both prompts and behind them: what its places say is added up in one order."""
+    generator = torch.Generator().manual_seed(0)
+    table = Vectors(torch.nn.Embedding(5, 64).requires_grad_(False))
+    table.extra = torch.randn(4, 64, generator=generator).requires_grad_()
+    ids, slope = torch.randint(0, 9, (2000,), generator=generator), torch.randn(2000, 64, generator=generator)
+    threads, found = torch.get_num_threads(), set()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(30):
+            found.add(torch.autograd.grad(table(ids), [table.extra], slope)[0].numpy().tobytes())
+    finally:
+        torch.set_num_threads(threads)
+
+    assert len(found) == 1
 
 
 def test_orders_are_learnt_and_decoded_by_the_judge(aligned: Path, encoder: Path, tmp_path: Path) -> None:

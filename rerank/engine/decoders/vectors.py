@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 __all__ = ["Vectors"]
 
@@ -33,4 +34,5 @@ class Vectors(nn.Module):
             return known
         tokens: Tensor = self.embed(ids.clamp(max=self.count - 1))
         beyond = (ids - self.count).clamp(min=0)
-        return torch.where((ids >= self.count)[..., None], self.extra[beyond], tokens)
+        vectors = embedding(beyond, self.extra)  # not indexed: several threads add up that gradient in any order
+        return torch.where((ids >= self.count)[..., None], vectors, tokens)
