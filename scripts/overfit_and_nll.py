@@ -122,7 +122,7 @@ PARTS = {
         StudentTable("listwise", SMOL, {"prompt": "rankgpt", "max_tokens": 1024}, LORA),
         "lm",
         "order",
-        schedule(56, 1e-3, lists=1),
+        schedule(120, 1e-3, lists=1),
         schedule(16, 1e-3, lists=2, save_every=16),
         {"a token of the order": ("lm", ORDER)},
     ),

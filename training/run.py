@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from filelock import FileLock
 
@@ -22,7 +22,7 @@ from rerank.registry import extra_for, unknown
 from training import evaluation, reinforced, separate
 from training.curriculum import Worths
 from training.curves import shown_as
-from training.examples import Example, open_arrow, write_arrow
+from training.examples import BadExample, Example, open_arrow, write_arrow
 from training.examples.formats import check_whole, read_examples
 from training.lists import Lists, opened
 from training.recipe import Recipe
@@ -89,7 +89,7 @@ def run_training(
     with _claimed(output, recipe):
         lists = _lists(recipe, examples, output, say)
     development = development or _development(recipe)
-    with _read_anew(output):
+    with _read_anew(recipe, examples, output):
         count = recipe.objective.check(lists.all())
         say(f"{count:,} lists, loss {recipe.objective.loss}")
         trainer = _trainer(recipe, output, lists, development)
@@ -215,7 +215,7 @@ def _lists(recipe: Recipe, examples: Sequence[Example] | str | Path | None, outp
     source = recipe.examples if examples is None else examples
     if source is None:
         raise InputError("there is nothing to train on; name the examples (--examples, or 'examples' in the recipe)")
-    if isinstance(source, str | Path) and not (Path(source) / "state.json").is_file():
+    if _converts(source):
         source = _as_arrow(source, output / "examples", say)
     schedule = recipe.schedule
     found = reinforced.as_asked(recipe, opened(source), say)
@@ -223,6 +223,11 @@ def _lists(recipe: Recipe, examples: Sequence[Example] | str | Path | None, outp
         found = Worths(found, recipe.objective.curriculum)
     twice = recipe.objective.duplicates
     return Lists(found, sample=schedule.sample, shuffle=schedule.shuffle, duplicates=twice, seed=schedule.seed)
+
+
+def _converts(source: Sequence[Example] | str | Path) -> TypeGuard[str | Path]:
+    """Whether these are files that are no Arrow yet."""
+    return isinstance(source, str | Path) and not (Path(source) / "state.json").is_file()
 
 
 def _as_arrow(source: str | Path, folder: Path, say: Say) -> Path:
@@ -238,12 +243,13 @@ def _as_arrow(source: str | Path, folder: Path, say: Say) -> Path:
 
 
 @contextmanager
-def _read_anew(output: Path) -> Iterator[None]:
-    """After an error before the first step, the same command reads the examples again: they will have been mended."""
+def _read_anew(recipe: Recipe, examples: Sequence[Example] | str | Path | None, output: Path) -> Iterator[None]:
+    """After a bad example before the first step, the same command reads the files again: they will have been mended."""
     try:
         yield
-    except InputError:
-        if not (output / "checkpoints").exists():
+    except BadExample:
+        source = recipe.examples if examples is None else examples
+        if source is not None and _converts(source) and not (output / "checkpoints").exists():
             shutil.rmtree(output / "examples", ignore_errors=True)
         raise
 

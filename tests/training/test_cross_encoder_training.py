@@ -23,7 +23,7 @@ from rerank import Document, Query, Ranking, Reranker
 from rerank.engine.encoders.padded import rectangle
 from rerank.errors import FileError, InputError, UnknownName
 from training.evaluation import Development
-from training.examples import BadExample, Example
+from training.examples import BadExample, Example, open_arrow, write_arrow
 from training.losses import listwise
 from training.objective import Objective
 from training.recipe import Recipe, Schedule, StudentTable, find
@@ -282,6 +282,19 @@ def test_adapters_alone_are_trained_and_merged_at_the_end(still: Path, tmp_path:
     with torch.no_grad():
         scores = student(**student.read([example])).tolist()
     assert scores == pytest.approx([expected[text] for text in example.documents], abs=1e-4)
+
+
+def test_arrow_of_the_user_stays_where_it_is_when_an_example_is_bad(folder: Path, tmp_path: Path) -> None:
+    file, output = tmp_path / "lists.jsonl", tmp_path / "student"
+    file.write_text('{"query": "q", "documents": ["a", "b"], "scores": [1, 2]}\n', encoding="utf-8")
+    with pytest.raises(BadExample):
+        run_training(recipe(folder), output, examples=file)
+    write_arrow([Example("q", ("a", "b"), scores=(1.0, 2.0))], output / "examples")
+
+    with pytest.raises(BadExample):
+        run_training(recipe(folder), output, examples=output / "examples")
+
+    assert len(open_arrow(output / "examples")) == 1
 
 
 def test_dropout_is_what_the_recipe_says(still: Path, folder: Path, tmp_path: Path) -> None:
