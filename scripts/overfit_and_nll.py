@@ -111,11 +111,13 @@ PARTS = {
         {"the relevant document": ("infonce", ANY)},
     ),
     "SPLADE": Part(
-        StudentTable("splade", "all-MiniLM-L6-v2", {"max_tokens": TOKENS}),
+        StudentTable(
+            "splade", "all-MiniLM-L6-v2", {"max_tokens": TOKENS, "regularize_query": 0.5, "regularize_document": 0.4}
+        ),
         "infonce",
         "relevant",
         schedule(24, 1e-4, lists=2, sample=DOCUMENTS),
-        schedule(24, 5e-5, sample=DOCUMENTS),
+        schedule(40, 2e-5, sample=DOCUMENTS),
         {"the relevant document": ("infonce", ANY)},
     ),
     "RankGPT": Part(
