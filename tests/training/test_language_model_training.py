@@ -79,7 +79,7 @@ def test_packed_prompts_have_the_gradients_of_padded_ones(lm: Path, made: Any) -
         values = (
             torch.cat([outputs["log_probs"][outputs["token_mask"]], outputs["letters"]])
             if made is Listwise
-            else outputs
+            else student.scores_of(outputs)
         )
         (values * torch.arange(1, len(values) + 1)).sum().backward()
         grads = {name: value.grad for name, value in student.named_parameters() if value.grad is not None}
