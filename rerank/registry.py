@@ -119,7 +119,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "training": {
         "best-scored": "training.teacher:best_scored",
         "formats": "training.examples.formats:FORMATS",
-        "check": "training.run:check_recipe",
+        "check": "training.checks:check_recipe",
         "indexed-collection": "training.examples.texts:Collection",
         "label": "training.teacher:label",
         "mine": "training.mining:mine",

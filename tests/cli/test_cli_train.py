@@ -17,9 +17,9 @@ from lists_to_learn import lists
 from small_folders import bert
 
 from rerank.cli.main import COMMANDS, main
+from training.checks import check_recipe
 from training.examples.formats import write_examples
 from training.recipe import find, names
-from training.run import check_recipe
 
 
 @pytest.fixture(scope="module")

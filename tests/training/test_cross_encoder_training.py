@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +10,7 @@ import pytest
 import torch
 import transformers
 from encoder_models import classifier, random_pairs
+from killed_runs import killed_behind
 from lists_to_learn import lists
 from safetensors.torch import load_file
 from small_folders import bert
@@ -27,7 +24,7 @@ from training.examples import BadExample, Example, open_arrow, write_arrow
 from training.losses import listwise
 from training.objective import Objective
 from training.recipe import Recipe, Schedule, StudentTable, find
-from training.run import run_training
+from training.run import Trained, run_training
 from training.students.cross_encoder import HEADS, CrossEncoder, packed_logits
 from training.students.packed import register, rows_of
 from training.students.student import Lora
@@ -160,48 +157,19 @@ def test_accumulated_batches_give_the_curve_of_one(still: Path, tmp_path: Path) 
     assert curve(tmp_path / "together") == pytest.approx(curve(tmp_path / "apart"), abs=1e-5)
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import transformers
-from lists_to_learn import lists
-from training import run
-from training.objective import Objective
-from training.recipe import Recipe, Schedule, StudentTable
-
-class Killer(transformers.TrainerCallback):
-    def on_step_end(self, args, state, control, **others):
-        if state.global_step == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-made = run._trainer
-def with_killer(*given):
-    trainer = made(*given)
-    trainer.add_callback(Killer())
-    return trainer
-run._trainer = with_killer
-schedule = Schedule(epochs=4, lists=4, learning_rate=1e-3, log_every=1, save_every=2)
-recipe = Recipe(StudentTable("cross-encoder", sys.argv[1]), Objective("group-ce"), schedule)
-run.run_training(recipe, sys.argv[2], examples=lists(8))
-"""
+def resumable(folder: Path, output: Path) -> Trained:
+    schedule = Schedule(epochs=4, lists=4, learning_rate=1e-3, log_every=1, save_every=2)
+    return run_training(recipe(folder, schedule), output, examples=lists(8))
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bits(folder: Path, tmp_path: Path) -> None:
-    schedule = Schedule(epochs=4, lists=4, learning_rate=1e-3, log_every=1, save_every=2)
-    paths = [*sys.path, str(Path(__file__).parent)]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "killed")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        capture_output=True,
-        text=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed_behind(5, "test_cross_encoder_training", folder, tmp_path / "killed")
     torn = tmp_path / "killed" / "checkpoints" / "checkpoint-5"  # as if it had been killed while it saved
     torn.mkdir()
     (torn / "trainer_state.json").write_text("{", encoding="utf-8")
 
-    again = run_training(recipe(folder, schedule), tmp_path / "killed", examples=lists(8))
-    whole = run_training(recipe(folder, schedule), tmp_path / "whole", examples=lists(8))
+    again = resumable(folder, tmp_path / "killed")
+    whole = resumable(folder, tmp_path / "whole")
 
     assert (again.resumed, whole.resumed) == (4, 0)
     assert again.steps == whole.steps == 8

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +10,20 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from killed_runs import killed_behind
 from lists_to_learn import lists
 from small_folders import bert
 from small_students import losses_of
 
 from rerank.errors import InputError, UnknownName
+from training.checks import check_recipe
 from training.curriculum import SAMPLES, Curriculum, Worths
 from training.examples import BadExample, Example
 from training.lists import Lists
 from training.losses import LOSSES
 from training.objective import Objective
 from training.recipe import Recipe, Schedule, StudentTable, find
-from training.run import check_recipe, run_training
+from training.run import run_training
 from training.students.cross_encoder import CrossEncoder
 
 HALF = Curriculum("min-max", 4)
@@ -130,28 +128,6 @@ def test_training_is_a_plain_loop_whose_weights_grow_with_the_steps(by: str, fol
     assert "a curriculum by" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import transformers
-from test_curriculum import resumable
-from training import run
-
-class Killer(transformers.TrainerCallback):
-    def on_step_end(self, args, state, control, **others):
-        if state.global_step == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-made = run._trainer
-def with_killer(*given):
-    trainer = made(*given)
-    trainer.add_callback(Killer())
-    return trainer
-run._trainer = with_killer
-resumable(Path(sys.argv[1]), Path(sys.argv[2]))
-"""
-
-
 def resumable(folder: Path, output: Path) -> int:
     """A run over two epochs, whose curriculum ends after the point where it is killed; the step it went on from."""
     objective = Objective("pair-logistic", curriculum=Curriculum("density", 5))
@@ -161,14 +137,7 @@ def resumable(folder: Path, output: Path) -> int:
 
 
 def test_a_killed_run_weighs_as_one_that_was_not(folder: Path, tmp_path: Path) -> None:
-    paths = [*sys.path, str(Path(__file__).parent)]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "killed")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        capture_output=True,
-        text=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed_behind(3, "test_curriculum", folder, tmp_path / "killed")
 
     assert (resumable(folder, tmp_path / "killed"), resumable(folder, tmp_path / "whole")) == (2, 0)
 

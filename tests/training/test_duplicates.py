@@ -16,13 +16,14 @@ from small_students import losses_of
 
 from rerank import Document, Reranker
 from rerank.errors import InputError
+from training.checks import check_recipe
 from training.duplicates import Copied, Duplicates, groups_of
 from training.examples import Example
 from training.lists import Lists
 from training.losses import LOSSES
 from training.objective import Objective
 from training.recipe import Recipe, Schedule, StudentTable, find
-from training.run import check_recipe, run_training
+from training.run import run_training
 from training.students.set_encoder import DETECTOR, SetEncoder
 
 EXAMPLE = Example("who wrote Faust", ("Goethe wrote Faust.", "Berlin has many museums.", "Faust"), (1, 0, 0))

@@ -13,9 +13,9 @@ from small_students import first_ranks, learned, still_t5
 from rerank import Reranker
 from rerank.errors import InputError
 from rerank.judges.fusion_in_decoder import FusionInDecoder as Judge
+from training.checks import check_recipe
 from training.objective import Objective
 from training.recipe import Recipe, StudentTable
-from training.run import check_recipe
 from training.students.fusion_in_decoder import FusionInDecoder
 
 

@@ -20,11 +20,12 @@ from torch import Tensor
 from rerank.cli.main import main
 from rerank.errors import InputError
 from rerank.rerankers.reranker import Reranker
+from training.checks import check_recipe
 from training.examples import BadExample, Example, read_examples, write_arrow, write_jsonl
 from training.lists import Lists
 from training.objective import Objective
 from training.recipe import Recipe, Schedule, StudentTable
-from training.run import check_recipe, run_training
+from training.run import run_training
 from training.students.target_token import TargetToken
 from training.teacher import label
 

@@ -14,13 +14,14 @@ from small_students import first_ranks, learned, still_t5
 from rerank import Document, Query, Ranking, Reranker
 from rerank.errors import InputError
 from rerank.questions import Compare
+from training.checks import check_recipe
 from training.comparisons import comparisons
 from training.evaluation import Development
 from training.examples import BadExample, Example
 from training.losses import pairwise
 from training.objective import Objective
 from training.recipe import Recipe, Schedule, StudentTable
-from training.run import check_recipe, run_training
+from training.run import run_training
 from training.students.duo_token import DuoToken, sym_sum
 
 

@@ -25,10 +25,11 @@ from rerank.engine.translated import tensors
 from rerank.errors import CheckpointError, InputError
 from rerank.judges.passage_embedding import PassageEmbedding as Judge
 from rerank.questions import Permute
+from training.checks import check_recipe
 from training.examples import Example
 from training.objective import Objective
 from training.recipe import Recipe, Schedule, StudentTable
-from training.run import check_recipe, run_training
+from training.run import run_training
 from training.students.passage_alignment import PassageAlignment
 from training.students.passage_embedding import PassageEmbedding
 from training.students.student import Lora

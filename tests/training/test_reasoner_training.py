@@ -15,6 +15,7 @@ from lists_to_learn import lists
 
 from rerank import Reranker, prompts
 from rerank.errors import InputError, UnknownName
+from training.checks import check_recipe
 from training.examples import BadExample, Example
 from training.lists import Alone, Lists, agreeing
 from training.objective import Objective
@@ -22,7 +23,7 @@ from training.recipe import Recipe, Schedule, StudentTable, find, names
 from training.reinforced import Questions, worth
 from training.rewards import Reward, Shown
 from training.rewards.choices import exclusion
-from training.run import check_recipe, run_training
+from training.run import run_training
 from training.students.reasoner import Reasoner
 from training.students.student import Lora
 

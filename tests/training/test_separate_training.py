@@ -12,6 +12,7 @@ from small_folders import bert
 
 from rerank import Document, Query, Ranking, Reranker
 from rerank.errors import InputError
+from training.checks import check_recipe
 from training.coupled import TightlyCoupled, teacher_of, with_texts
 from training.evaluation import Development
 from training.examples import BadExample, Example
@@ -19,7 +20,7 @@ from training.lists import Lists
 from training.losses import LOSSES
 from training.objective import Objective
 from training.recipe import Recipe, Schedule, StudentTable, find
-from training.run import check_recipe, run_training
+from training.run import run_training
 from training.separate import KINDS, columns, made_student
 
 
